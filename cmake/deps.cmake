@@ -1,0 +1,11 @@
+# Every dependency comes from the distribution and is asked for through pkg-config.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(UV      REQUIRED IMPORTED_TARGET libuv>=1.44)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.14)
+pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp>=2.5.4)
+pkg_check_modules(SQLITE  REQUIRED IMPORTED_TARGET sqlite3>=3.40)
+pkg_check_modules(VTERM   REQUIRED IMPORTED_TARGET vterm>=0.1.4)
+if(BUILD_TESTING)
+  pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka>=1.1.5)
+endif()

@@ -1,0 +1,296 @@
+#include "kernel/config_internal.h"
+
+#include <string.h>
+
+#include "kernel/base/limits.h"
+
+#define AT(section, member) \
+    (offsetof(struct config, section.member) - offsetof(struct config, section))
+
+#define NAME_MAX_CHARS 64
+#define PATH_MAX_CHARS 4095
+#define MAX_FOLDERS    64
+#define MAX_ACCESS     256
+
+static const struct json_field agent_fields[] = {
+    { .name = "name",
+      .description =
+          "Who asks when nothing else says so: the agent's name in rules and in the audit "
+          "(letters, digits, '_', '.', '-').",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(agent, name),
+      .min = 1,
+      .max = NAME_MAX_CHARS },
+    { .name = "group",
+      .description = "The group of that agent, for access rules; empty for none.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(agent, group),
+      .max = NAME_MAX_CHARS },
+    { .name = NULL },
+};
+
+static const struct json_field computer_fields[] = {
+    { .name = "kind",
+      .description = "What a new computer is made of when the agent does not say.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(computer, kind) },
+    { .name = "allow",
+      .description =
+          "Where programs in a new computer may connect when the agent does not say: rules "
+          "HOST:PORT, where HOST is a name, *.NAME, *, an address or a network, and PORT a "
+          "number, a range or *; without :PORT it is 80 and 443.  None: no network.",
+      .kind = JSON_KIND_STRINGS,
+      .offset = AT(computer, allow),
+      .max = LIMIT_EGRESS_RULES },
+    { .name = "memory_mb",
+      .description = "Memory of a new computer, in MiB.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(computer, memory_mb),
+      .min = 16,
+      .max = 1 << 20,
+      .fallback = 1024 },
+    { .name = "disk_mb",
+      .description = "What may be written in a new computer, in MiB.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(computer, disk_mb),
+      .min = 1,
+      .max = 1 << 22,
+      .fallback = 512 },
+    { .name = "cpus_milli",
+      .description = "CPU time of a new computer in thousandths of one CPU; 0 is all there are.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(computer, cpus_milli),
+      .min = 0,
+      .max = 1024000 },
+    { .name = "pids",
+      .description = "Processes and threads that a new computer may have at once.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(computer, pids),
+      .min = 8,
+      .max = 32768,
+      .fallback = 512 },
+    { .name = "idle_timeout_s",
+      .description =
+          "Seconds without a call or a running program after which a computer ends; 0 is "
+          "never.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(computer, idle_timeout_s),
+      .min = 0,
+      .max = 366 * 86400,
+      .fallback = 3600 },
+    { .name = "max_per_agent",
+      .description = "Computers that one agent may have at once.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(computer, max_per_agent),
+      .min = 1,
+      .max = LIMIT_COMPUTERS,
+      .fallback = 32 },
+    { .name = "allow_ceiling",
+      .description =
+          "The widest rules that an agent may ask for, written like allow: each of its own "
+          "must be covered by one of these.  An empty list: no agent may ask for network.  "
+          "None: no bound.",
+      .kind = JSON_KIND_STRINGS,
+      .offset = AT(computer, allow_ceiling),
+      .max = LIMIT_EGRESS_RULES },
+    { .name = NULL },
+};
+
+static const struct json_field sandbox_fields[] = {
+    { .name = "cgroup",
+      .description =
+          "How the limits of a sandbox are held: by control groups of version 1 or 2, without "
+          "any (resource limits and watching), or the best that works here.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(sandbox, cgroup) },
+    { .name = "host_uid",
+      .description =
+          "What a sandbox's user is on the host when the server runs as root: an id that "
+          "nobody else has.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(sandbox, host_uid),
+      .min = 1,
+      .max = 4294967294,
+      .fallback = 1879048192 },
+    { .name = "pool_size",
+      .description = "Sandboxes that are kept ready; 0 makes each when it is asked for.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(sandbox, pool_size),
+      .min = 0,
+      .max = 64,
+      .fallback = 2 },
+    { .name = NULL },
+};
+
+static const struct json_field files_fields[] = {
+    { .name = "upload_from",
+      .description = "Folders of the host, as absolute paths, from which files may be sent into a "
+                     "computer.",
+      .kind = JSON_KIND_STRINGS,
+      .offset = AT(files, upload_from),
+      .max = MAX_FOLDERS },
+    { .name = "download_to",
+      .description =
+          "Folders of the host, as absolute paths, into which files may be fetched from a "
+          "computer.",
+      .kind = JSON_KIND_STRINGS,
+      .offset = AT(files, download_to),
+      .max = MAX_FOLDERS },
+    { .name = "client_roots",
+      .description = "Whether the folders that the client names as its roots count as both.",
+      .kind = JSON_KIND_BOOL,
+      .offset = AT(files, client_roots) },
+    { .name = NULL },
+};
+
+static const struct json_field tool_fields[] = {
+    { .name = "policy",
+      .description = "The order in which waiting tool calls are taken.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(tool, policy) },
+    { .name = "queue",
+      .description = "Tool calls that may wait; one more is answered as busy.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(tool, queue),
+      .min = 1,
+      .max = LIMIT_QUEUE,
+      .fallback = 1024 },
+    { .name = "workers",
+      .description = "Tool calls that may run at once.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(tool, workers),
+      .min = 1,
+      .max = LIMIT_WORKERS,
+      .fallback = 128 },
+    { .name = "call_timeout_ms",
+      .description =
+          "Milliseconds after which a call answers, with a handle when its program still "
+          "runs.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(tool, call_timeout_ms),
+      .min = 100,
+      .max = 3600000,
+      .fallback = 45000 },
+    { .name = NULL },
+};
+
+static const char *const decisions[] = { "allow", "deny", NULL };
+
+/* Checked only: access.c reads the array itself. */
+static const struct json_field rule_fields[] = {
+    { .name = "agent",
+      .description =
+          "Agents that it is about: a name, or the beginning of one and '*'; any if left out.",
+      .kind = JSON_KIND_STRING,
+      .min = 1,
+      .max = NAME_MAX_CHARS },
+    { .name = "group",
+      .description = "Groups that it is about, likewise.",
+      .kind = JSON_KIND_STRING,
+      .min = 1,
+      .max = NAME_MAX_CHARS },
+    { .name = "tool",
+      .description = "Tools that it is about: a name, the beginning of one and '*', or '*'.",
+      .kind = JSON_KIND_STRING,
+      .required = true,
+      .min = 1,
+      .max = NAME_MAX_CHARS },
+    { .name = "decision",
+      .description = "What happens to a call that it is about.",
+      .kind = JSON_KIND_ENUM,
+      .required = true,
+      .choices = decisions },
+    { .name = NULL },
+};
+
+static const struct json_field access_fields[] = {
+    { .name = "groups",
+      .description =
+          "The families of tools that are offered, such as computer, terminal, code and file.  "
+          "None: all.",
+      .kind = JSON_KIND_STRINGS,
+      .offset = AT(access, groups),
+      .max = MAX_FOLDERS },
+    { .name = "rules",
+      .description =
+          "Who may call which tool: the first rule that matches decides; without one a call is "
+          "allowed.",
+      .kind = JSON_KIND_OBJECTS,
+      .offset = AT(access, rules),
+      .max = MAX_ACCESS,
+      .fields = rule_fields },
+    { .name = NULL },
+};
+
+static const struct json_field audit_fields[] = {
+    { .name = "enabled",
+      .description = "Whether decisions, results and refusals are recorded.",
+      .kind = JSON_KIND_BOOL,
+      .offset = AT(audit, enabled),
+      .fallback = 1 },
+    { .name = "power_safe",
+      .description =
+          "Whether each record waits for the disk, to survive a power cut too; records always "
+          "survive the end of the server by any signal.",
+      .kind = JSON_KIND_BOOL,
+      .offset = AT(audit, power_safe) },
+    { .name = "dir",
+      .description =
+          "The folder of the audit, as an absolute path; empty for audit/ in the state folder.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(audit, dir),
+      .max = PATH_MAX_CHARS },
+    { .name = NULL },
+};
+
+static const struct json_field log_fields[] = {
+    { .name = "level",
+      .description = "The least important lines that are written to standard error.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(log, level) },
+    { .name = NULL },
+};
+
+#define SECTION(section, text)                                                 \
+    {                                                                          \
+        .name = #section, .description = text, .kind = JSON_KIND_OBJECT,       \
+        .offset = offsetof(struct config, section), .fields = section##_fields \
+    }
+
+const struct json_field config_fields[] = {
+    SECTION(agent, "Who asks."),
+    SECTION(computer, "What a new computer gets unless the agent asks for something else."),
+    SECTION(sandbox, "Computers of the kind sandbox."),
+    SECTION(files, "Files that go between the host and a computer."),
+    SECTION(tool, "The queue of tool calls."),
+    SECTION(access, "Who may do what."),
+    SECTION(audit, "The record of who did what."),
+    SECTION(log, "Messages for whoever operates the server."),
+    { .name = NULL },
+};
+
+static const char *const kinds[] = { "sandbox", NULL };
+static const char *const cgroups[] = { "auto", "v1", "v2", "none", NULL };
+static const char *const policies[] = { "fifo", NULL };
+static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
+
+#define STRING(section, key, fallback, choices)                                 \
+    {                                                                           \
+#section, #key, offsetof(struct config, section.key), fallback, choices \
+    }
+
+const struct config_string config_strings[] = {
+    STRING(agent, name, "default", NULL),     STRING(agent, group, "", NULL),
+    STRING(computer, kind, "sandbox", kinds), STRING(sandbox, cgroup, "auto", cgroups),
+    STRING(tool, policy, "fifo", policies),   STRING(audit, dir, "", NULL),
+    STRING(log, level, "warn", levels),       { .section = NULL },
+};
+
+const struct config_string *config_string_find(const char *section, const char *key)
+{
+    for (const struct config_string *s = config_strings; s->section; s++) {
+        if (!strcmp(s->section, section) && !strcmp(s->key, key))
+            return s;
+    }
+    return NULL;
+}

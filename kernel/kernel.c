@@ -1,0 +1,303 @@
+#include "kernel/kernel.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernel/base/clock.h"
+#include "kernel/base/limits.h"
+#include "kernel/base/log.h"
+#include "kernel/base/paths.h"
+#include "kernel/kernel_state.h"
+
+#define STOP_NS      CLOCK_NS_PER_S
+#define STOP_TURN_MS 50
+
+/* ---- making ---- */
+
+static bool open_audit(struct kernel *k, struct error *err)
+{
+    CLEANUP(audit_closep) struct audit *audit = NULL;
+    struct audit_config config = { .power_safe = k->config->audit.power_safe };
+    const char *dir = k->config->audit.dir;
+    char *state_dir = NULL, detail[64];
+
+    config.dir = dir;
+    if (!dir || !*dir) {
+        state_dir = paths_get(PATHS_STATE, "audit", err);
+        if (!state_dir)
+            return false;
+        config.dir = state_dir;
+    }
+    audit = audit_open(&config, err);
+    free(state_dir);
+    if (!audit)
+        return false;
+    (void)snprintf(detail, sizeof detail, "version %s, pid %ld", AIOS_VERSION, (long)getpid());
+    if (!audit_append(
+            audit,
+            &(struct audit_entry){
+                .kind = AUDIT_SERVER, .subject = "server", .decision = "start", .detail = detail },
+            err))
+        return false;
+    k->audit = STEAL(audit);
+    return true;
+}
+
+/* A server that cannot record stays up and says so at each call: whoever starts it sees the reason,
+ * and nothing is ever done unrecorded. */
+static void open_audit_or_refuse(struct kernel *k)
+{
+    if (!k->config->audit.enabled || open_audit(k, &k->audit_error))
+        return;
+    error_prefix(&k->audit_error, "the audit log cannot be written, so nothing is done (see the "
+                                  "configuration keys audit.dir and audit.enabled)");
+    log_line(LOG_ERROR, "audit_unavailable", "why=%s", LOG_ESC(k->audit_error.text));
+}
+
+/* Some workers are kept for what is short, or sixteen long runs would make a list of computers
+ * wait. */
+static size_t slow_max(size_t workers)
+{
+    if (workers < 4)
+        return MAX(workers - 1, 1u);
+    return workers - MAX(workers / 8, 2u);
+}
+
+static bool make_class(struct kernel *k, enum syscall_class class, struct error *err)
+{
+    const struct sched_policy *policy = sched_policy_find(k->config->tool.policy);
+    size_t workers = (size_t)MIN(MAX(k->config->tool.workers, 1), (int64_t)LIMIT_WORKERS);
+    size_t capacity = (size_t)MIN(MAX(k->config->tool.queue, 1), (int64_t)LIMIT_QUEUE);
+
+    if (!policy)
+        return error_set(err, ERR_INVALID, "there is no scheduling policy \"%s\"",
+                         k->config->tool.policy);
+    k->scheds[class] = sched_new(policy, capacity, slow_max(workers), err);
+    if (!k->scheds[class])
+        return false;
+    k->workers[class] =
+        workers_new(syscall_class_name(class), k->scheds[class], workers, kernel_work, k, err);
+    return k->workers[class] != NULL;
+}
+
+struct kernel *kernel_new(struct loop *loop, const struct config *config, struct error *err)
+{
+    CLEANUP(kernel_freep) struct kernel *k = calloc(1, sizeof *k);
+
+    if (!k) {
+        error_set(err, ERR_NOMEM, "kernel");
+        return NULL;
+    }
+    k->loop = loop;
+    k->config = config;
+    list_init(&k->flight);
+    pthread_mutex_init(&k->agents_lock, NULL);
+    k->access = access_new(config->access.rules, err);
+    if (!k->access)
+        return NULL;
+    k->bus = event_bus_new(err);
+    if (!k->bus)
+        return NULL;
+    k->tools = toolmgr_new(err);
+    if (!k->tools)
+        return NULL;
+    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++) {
+        if (!make_class(k, (enum syscall_class) class, err))
+            return NULL;
+    }
+    open_audit_or_refuse(k);
+    k->computers = computers_new(loop, config, k->audit, k->bus, err);
+    if (!k->computers)
+        return NULL;
+    return STEAL(k);
+}
+
+/* ---- ending ---- */
+
+static void drain(struct kernel *k)
+{
+    int64_t deadline_ns = clock_add_ns(clock_now_ns(), STOP_NS);
+    size_t left = 0;
+
+    LIST_FOR_EACH_SAFE (node, &k->flight)
+        kernel_cancel(k, LIST_ENTRY(node, struct syscall, flight));
+    while (!list_empty(&k->flight) && clock_now_ns() < deadline_ns)
+        loop_turn(k->loop, clock_left_ms(deadline_ns, STOP_TURN_MS));
+    LIST_FOR_EACH (node, &k->flight)
+        left++;
+    if (left)
+        log_line(LOG_WARN, "slow_stop", "calls=%zu", left);
+}
+
+static void close_audit(struct kernel *k)
+{
+    struct error err = ERROR_INIT;
+
+    if (k->audit &&
+        !audit_append(
+            k->audit,
+            &(struct audit_entry){ .kind = AUDIT_SERVER, .subject = "server", .decision = "stop" },
+            &err))
+        log_line(LOG_ERROR, "audit_lost_stop", "why=%s", LOG_ESC(err.text));
+    audit_close(k->audit);
+}
+
+static void free_agents(struct kernel *k)
+{
+    for (size_t i = 0; i < k->agent_count; i++) {
+        /* Somebody may still hold a reference and look.  False: it failed or ended before. */
+        bool ended = agent_change(k->agents[i], AGENT_ENDED);
+
+        (void)ended;
+        agent_unref(k->agents[i]);
+    }
+    free(k->agents);
+}
+
+void kernel_free(struct kernel *k)
+{
+    if (!k)
+        return;
+    loop_assert_owner(k->loop);
+    k->closing = true;
+    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++) {
+        if (k->scheds[class])
+            sched_close(k->scheds[class]);
+    }
+    drain(k);
+    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++)
+        workers_free(k->workers[class]);
+    /* Every thread has posted before it ended, so all that is missing is under way. */
+    while (!list_empty(&k->flight))
+        loop_turn(k->loop, STOP_TURN_MS);
+    computers_free(k->computers);
+    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++)
+        sched_free(k->scheds[class]);
+    close_audit(k);
+    free_agents(k);
+    pthread_mutex_destroy(&k->agents_lock);
+    toolmgr_free(k->tools);
+    event_bus_free(k->bus);
+    access_free(k->access);
+    free(k);
+}
+
+/* ---- agents ---- */
+
+static size_t agent_place_locked(const struct kernel *k, const char *name)
+{
+    size_t low = 0, high = k->agent_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (strcmp(agent_name(k->agents[middle]), name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool agents_grow_locked(struct kernel *k, struct error *err)
+{
+    size_t cap = MAX(k->agent_cap * 2, 4u);
+    struct agent **agents;
+
+    if (k->agent_count < k->agent_cap)
+        return true;
+    if (k->agent_count >= KERNEL_AGENTS_MAX)
+        return error_set(err, ERR_LIMIT, "more than %u agents", KERNEL_AGENTS_MAX);
+    agents = reallocarray(k->agents, cap, sizeof(struct agent *));
+    if (!agents)
+        return error_set(err, ERR_NOMEM, "%zu agents", cap);
+    k->agents = agents;
+    k->agent_cap = cap;
+    return true;
+}
+
+static struct agent *agent_of_locked(struct kernel *k, const char *name, const char *group,
+                                     struct error *err)
+{
+    size_t at = agent_place_locked(k, name);
+    struct agent *a;
+    bool ready;
+
+    if (at < k->agent_count && !strcmp(agent_name(k->agents[at]), name)) {
+        a = k->agents[at];
+        /* Access goes by group: the first word stands. */
+        if (strcmp(agent_group(a), group ? group : "")) {
+            error_set(err, ERR_EXISTS, "agent %s is already here with group \"%s\"", name,
+                      agent_group(a));
+            return NULL;
+        }
+        return agent_ref(a);
+    }
+    if (!agents_grow_locked(k, err))
+        return NULL;
+    a = agent_new(name, group, err);
+    if (!a)
+        return NULL;
+    ready = agent_change(a, AGENT_READY);
+    assert(ready);
+    (void)ready;
+    memmove(k->agents + at + 1, k->agents + at, (k->agent_count - at) * sizeof(struct agent *));
+    k->agents[at] = a;
+    k->agent_count++;
+    return agent_ref(a);
+}
+
+struct agent *kernel_agent(struct kernel *k, const char *name, const char *group, struct error *err)
+{
+    struct agent *a;
+
+    pthread_mutex_lock(&k->agents_lock);
+    a = agent_of_locked(k, name, group, err);
+    pthread_mutex_unlock(&k->agents_lock);
+    return a;
+}
+
+/* ---- looking ---- */
+
+struct toolmgr *kernel_tools(struct kernel *k)
+{
+    return k->tools;
+}
+
+struct computers *kernel_computers(struct kernel *k)
+{
+    return k->computers;
+}
+
+struct event_bus *kernel_events(struct kernel *k)
+{
+    return k->bus;
+}
+
+const struct config *kernel_config(struct kernel *k)
+{
+    return k->config;
+}
+
+struct loop *kernel_loop(struct kernel *k)
+{
+    return k->loop;
+}
+
+void kernel_stats(struct kernel *k, struct kernel_stats *ret)
+{
+    struct kernel_counts *c = &k->counts;
+
+    *ret = (struct kernel_stats){ .submitted = atomic_load(&c->submitted),
+                                  .done = atomic_load(&c->done),
+                                  .failed = atomic_load(&c->failed),
+                                  .cancelled = atomic_load(&c->cancelled),
+                                  .timed_out = atomic_load(&c->timed_out),
+                                  .denied = atomic_load(&c->denied),
+                                  .busy = atomic_load(&c->busy) };
+    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++)
+        sched_stats(k->scheds[class], &ret->classes[class]);
+}

@@ -1,0 +1,61 @@
+/*
+ * kernel - everything an agent's syscall passes through, held together.
+ *
+ * Way of a syscall: kernel_submit() asks access, writes the decision to the audit, puts it into the
+ * queue of its class and wakes a worker (a TOOL_INLINE one runs at once on the loop when
+ * nothing waits before it); the handler runs; the result is audited, published and handed back
+ * through `done` on the loop thread, exactly once.
+ *
+ * Threads: the loop thread owns it; accessors may be used by handlers on workers.
+ */
+#pragma once
+
+#include "kernel/access.h"
+#include "kernel/agent.h"
+#include "kernel/audit.h"
+#include "kernel/base/loop.h"
+#include "kernel/computers.h"
+#include "kernel/config.h"
+#include "kernel/event.h"
+#include "kernel/sched.h"
+#include "kernel/syscall.h"
+#include "kernel/toolmgr.h"
+
+#define KERNEL_AGENTS_MAX 16384u
+
+struct kernel;
+
+/** @config is borrowed and outlives the kernel.  Starts no worker, and touches no disk but the
+ * audit's folder.  When the audit cannot be opened the kernel is made all the same and refuses
+ * every syscall with the reason. */
+NODISCARD struct kernel *kernel_new(struct loop *loop, const struct config *config,
+                                    struct error *err);
+
+/** Refuse new syscalls, cancel all, turn the loop until every `done` has been called, destroy the
+ *  computers, flush the audit.  A handler that its cancel token does not end within 1 s is
+ *  logged and waited for.  Loop, and not from one of its callbacks. */
+void kernel_free(struct kernel *k);
+DEFINE_CLEANUP(struct kernel, kernel_free)
+
+struct toolmgr *kernel_tools(struct kernel *k);
+struct computers *kernel_computers(struct kernel *k);
+struct event_bus *kernel_events(struct kernel *k);
+const struct config *kernel_config(struct kernel *k);
+struct loop *kernel_loop(struct kernel *k);
+
+/** The agent of this name, made at its first use; a reference.  ERR_EXISTS when it is known with
+ * another group, ERR_LIMIT beyond KERNEL_AGENTS_MAX.  Any thread. */
+NODISCARD struct agent *kernel_agent(struct kernel *k, const char *name, const char *group,
+                                     struct error *err);
+
+/** Loop.  True: it completes through sc->done, later, or for TOOL_INLINE perhaps during this call.
+ *  False: @err is ERR_BUSY (queue full, or stopping), ERR_DENIED (the rule is named), ERR_NOMEM,
+ *  or a failure to record; @sc is still the caller's, FAILED, to be freed and not to be
+ *  submitted again. */
+NODISCARD bool kernel_submit(struct kernel *k, struct syscall *sc, struct error *err);
+
+struct kernel_stats {
+    struct sched_stats classes[SYSCALL_CLASS_COUNT];
+    uint64_t submitted, done, failed, cancelled, timed_out, denied, busy;
+};
+void kernel_stats(struct kernel *k, struct kernel_stats *ret);

@@ -1,0 +1,5 @@
+# Tests of the services: audit, configuration, the registry of computers.
+add_unit_test(audit kernel base PkgConfig::SQLITE WRAP posix_fallocate)
+add_unit_test(config kernel base)
+add_fuzz_target(config kernel base)
+add_unit_test(computers kernel computer base WRAP audit_append)

@@ -1,0 +1,108 @@
+/*
+ * syscall - one request of one agent, from submission to its one completion.
+ *
+ * Ownership: syscall_new() returns it to the caller; kernel_submit() takes it on success and gives
+ * it back through `done` on the loop thread, exactly once, whatever happens: done, failed,
+ *   cancelled or timed out.  The caller frees it there.
+ * Threads: made and completed on the loop; in between it belongs to the queue or one worker.
+ *   syscall_cancel(): the loop, between kernel_submit() and `done`.
+ *
+ * Deadline: one that is still queued completes as TIMED_OUT when it passes.  A running handler has
+ * the same deadline in its struct wait and returns by itself, with an answer ("still running") or
+ *   without; SYSCALL_GRACE_NS later its cancel token is raised, which ends every wait.  The struct
+ *   is a worker's until its handler returns, so nothing completes behind a handler's back: one that
+ *   honours neither is a bug, and is named in the log SYSCALL_STUCK_NS after the deadline.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "kernel/base/cancel.h"
+#include "kernel/base/clock.h"
+#include "kernel/base/id.h"
+#include "kernel/base/list.h"
+#include "kernel/base/loop.h"
+#include "kernel/tool.h"
+
+#define SYSCALL_GRACE_NS CLOCK_NS_PER_S
+#define SYSCALL_STUCK_NS (5 * CLOCK_NS_PER_S)
+
+enum syscall_class {
+    SYSCALL_LLM,
+    SYSCALL_MEMORY,
+    SYSCALL_STORAGE,
+    SYSCALL_TOOL,
+    SYSCALL_CLASS_COUNT
+};
+
+enum syscall_state {
+    SYSCALL_CREATED,
+    SYSCALL_QUEUED,
+    SYSCALL_RUNNING,
+    SYSCALL_DONE,      /* the handler returned true */
+    SYSCALL_FAILED,    /* it returned false, access said no, or the queue was full */
+    SYSCALL_CANCELLED, /* by the caller, queued or running */
+    SYSCALL_TIMED_OUT, /* its deadline passed, queued or running */
+};
+
+/** Why a running syscall is asked to stop: nobody asked, its caller did, or its time was up. */
+enum syscall_stop { SYSCALL_STOP_NONE, SYSCALL_STOP_CANCEL, SYSCALL_STOP_TIMEOUT };
+
+struct syscall;
+typedef void syscall_done_fn(struct syscall *sc);
+
+struct syscall {
+    /* what is asked; constant once submitted */
+    enum syscall_class class;
+    struct agent *agent; /* a reference */
+    const struct tool *tool;
+    void *args;          /* the struct of the tool's fields */
+    json_t *json;        /* what `args` borrows from; a reference */
+    uint64_t id;         /* 1, 2, 3 … of this kernel; in the audit */
+    int64_t cost_ns;     /* expected service time; 0 unknown */
+    int priority;        /* larger is sooner */
+    int64_t deadline_ns; /* 0: the configured time from submission */
+    const struct tool_peer *peer;
+    void *peer_arg;
+    syscall_done_fn *done;
+    void *done_arg;
+
+    /* how far it is; the owner's */
+    enum syscall_state state;
+    int64_t submitted_ns, started_ns, ended_ns;
+    struct result result;
+    struct error error; /* FAILED: why, also in result */
+
+    /* shared */
+    struct cancel cancel;
+    atomic_int stop; /* enum syscall_stop: the first reason to stop wins */
+    pthread_mutex_t note_lock;
+    char note[160]; /* guarded by note_lock; latest tool_call_note() */
+
+    /* plumbing */
+    struct kernel *kernel;
+    struct list link;        /* in the policy's queue; these three are guarded by sched's lock */
+    uint64_t ticket;         /* the policy's own */
+    bool queued;             /* sched has it */
+    struct list flight;      /* in the kernel's list of what is submitted; the loop's */
+    struct loop_timer timer; /* the deadline, while submitted */
+    struct loop_post post;   /* way back to the loop */
+    atomic_bool completed;
+};
+
+/** Reads @arguments (NULL is {}) with the tool's table into a fresh args struct.  ERR_INVALID: what
+ *  to send instead. */
+NODISCARD struct syscall *syscall_new(enum syscall_class class, struct agent *agent,
+                                      const struct tool *tool, json_t *arguments,
+                                      struct error *err);
+void syscall_free(struct syscall *sc);
+DEFINE_CLEANUP(struct syscall, syscall_free)
+
+/** Ask it to stop: a queued one leaves the queue and completes as CANCELLED in the loop's next turn
+ *  (never inside this call), a running one when its handler notices.  Loop. */
+void syscall_cancel(struct syscall *sc);
+
+const char *syscall_class_name(enum syscall_class class);
+const char *syscall_state_name(enum syscall_state state);

@@ -1,0 +1,241 @@
+/* tools/call: a syscall for the kernel, progress on the way, one answer, or silence after a cancel. */
+#include "mcp/server_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel/base/base64.h"
+#include "kernel/base/clock.h"
+#include "kernel/base/limits.h"
+
+struct request *server_request(struct mcp_server *s, const json_t *id)
+{
+    LIST_FOR_EACH(node, &s->requests) {
+        struct request *r = LIST_ENTRY(node, struct request, link);
+
+        if (!r->silent && json_equal(r->id, id))
+            return r;
+    }
+    return NULL;
+}
+
+static void request_free(struct request *r)
+{
+    loop_timer_stop(r->server->loop, &r->progress);
+    list_remove(&r->link);
+    r->server->request_count--;
+    json_decref(r->id);
+    json_decref(r->token);
+    free(r);
+}
+
+/* ---- progress ---- */
+
+static void on_progress(struct loop_timer *timer)
+{
+    struct request *r = CONTAINER_OF(timer, struct request, progress);
+    struct mcp_server *s = r->server;
+    int64_t now = clock_now_ns();
+    char note[sizeof r->syscall->note];
+
+    pthread_mutex_lock(&r->syscall->note_lock);
+    memcpy(note, r->syscall->note, sizeof note);
+    pthread_mutex_unlock(&r->syscall->note_lock);
+    buf_append_str(&s->out, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
+                            "\"progressToken\":");
+    if (json_is_integer(r->token))
+        buf_printf(&s->out, "%" JSON_INTEGER_FORMAT, json_integer_value(r->token));
+    else
+        jsonrpc_put_string(&s->out, json_string_value(r->token), json_string_length(r->token));
+    buf_printf(&s->out, ",\"progress\":%.3f", (double)(now - r->started_ns) / 1e9);
+    if (note[0] && revision_has_annotations(&r->revision)) {
+        buf_append_str(&s->out, ",\"message\":");
+        jsonrpc_put_string(&s->out, note, strlen(note));
+    }
+    buf_append_char(&s->out, '}');
+    jsonrpc_end(&s->out);
+    server_flush(s);
+    if (!r->silent)
+        UNCHECKED(
+            loop_timer_start(s->loop, timer, clock_add_ns(now, SERVER_PROGRESS_NS), on_progress));
+}
+
+/* ---- the answer ---- */
+
+static bool put_block(struct buf *out, const struct result_block *block)
+{
+    if (block->kind == RESULT_TEXT)
+        return buf_append_str(out, "{\"type\":\"text\",\"text\":") &&
+               jsonrpc_put_string(out, buf_str(&block->data), block->data.len) &&
+               buf_append_char(out, '}');
+    return buf_append_str(out, "{\"type\":\"image\",\"data\":\"") &&
+           base64_encode(out, block->data.data, block->data.len) &&
+           buf_printf(out, "\",\"mimeType\":\"%s\"}", block->mime_type);
+}
+
+static void answer_result(struct mcp_server *s, const json_t *id, const struct revision *revision,
+                          const struct result *result)
+{
+    jsonrpc_begin_result(&s->out, id);
+    revision_open_result(revision, &s->out);
+    buf_append_str(&s->out, "\"content\":[");
+    for (size_t i = 0; i < result->count; i++) {
+        if (i > 0)
+            buf_append_char(&s->out, ',');
+        put_block(&s->out, &result->blocks[i]);
+    }
+    buf_append_str(&s->out, "],");
+    if (result->structured && !result->is_error && revision_has_structured(revision)) {
+        buf_append_str(&s->out, "\"structuredContent\":");
+        if (!json_write(result->structured, &s->out))
+            s->out.failed = true;
+        buf_append_char(&s->out, ',');
+    }
+    if (result->is_error)
+        buf_append_str(&s->out, "\"isError\":true,");
+    revision_close_result(revision, false, &s->out);
+    jsonrpc_end(&s->out);
+    server_flush(s);
+}
+
+/* A refusal or a failed argument: complete in its text, for the model to read and correct. */
+static void answer_failure(struct mcp_server *s, const json_t *id, const struct revision *revision,
+                           const struct error *err)
+{
+    struct result result;
+
+    result_init(&result);
+    result_fail(&result, err);
+    answer_result(s, id, revision, &result);
+    result_fini(&result);
+}
+
+static void on_done(struct syscall *sc)
+{
+    struct request *r = sc->done_arg;
+    struct mcp_server *s = r->server;
+    bool full = s->request_count >= LIMIT_INFLIGHT;
+
+    if (!r->silent && !s->out_broken)
+        answer_result(s, r->id, &r->revision, &sc->result);
+    syscall_free(sc);
+    request_free(r);
+    if (full && !s->ended && !s->corked)
+        server_flush(s); /* reading had stopped for it */
+    server_check_end(s);
+}
+
+/* ---- the call ---- */
+
+static struct request *request_new(struct mcp_server *s, const struct jsonrpc *m,
+                                   const struct revision *revision)
+{
+    struct request *r = calloc(1, sizeof *r);
+
+    if (!r)
+        return NULL;
+    r->server = s;
+    r->id = json_incref(m->id);
+    r->revision = *revision;
+    r->revision.token = NULL; /* borrowed from a message that is about to go */
+    if (revision->token)
+        r->token = json_incref((json_t *)(uintptr_t)revision->token);
+    r->started_ns = clock_now_ns();
+    list_append(&s->requests, &r->link);
+    s->request_count++;
+    return r;
+}
+
+void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct revision *revision)
+{
+    const json_t *name = json_object_get(m->params, "name");
+    json_t *arguments = json_object_get(m->params, "arguments");
+    struct kernel *kernel = s->options.kernel;
+    struct error err = ERROR_INIT;
+    const struct tool *tool;
+    struct syscall *sc;
+    struct request *r;
+    char text[200];
+
+    if (!json_is_string(name)) {
+        server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, "params.name must be the name of a tool");
+        return;
+    }
+    if (arguments && !json_is_object(arguments)) {
+        server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, "params.arguments must be an object");
+        return;
+    }
+    tool = toolmgr_find(kernel_tools(kernel), json_string_value(name));
+    if (!tool) {
+        snprintf(text, sizeof text, "no tool is called \"%.80s\"; tools/list names those there are",
+                 json_string_value(name));
+        server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, text);
+        return;
+    }
+    sc = syscall_new(SYSCALL_TOOL, s->options.agent, tool, arguments, &err);
+    if (!sc) {
+        answer_failure(s, m->id, revision, &err);
+        return;
+    }
+    r = request_new(s, m, revision);
+    if (!r) {
+        syscall_free(sc);
+        server_refuse(s, m->id, JSONRPC_INTERNAL_ERROR, "out of memory for this call; try again");
+        return;
+    }
+    r->syscall = sc;
+    sc->done = on_done;
+    sc->done_arg = r;
+    sc->peer = peer_tool();
+    sc->peer_arg = s->peer;
+    sc->deadline_ns =
+        clock_add_ns(r->started_ns, kernel_config(kernel)->tool.call_timeout_ms * CLOCK_NS_PER_MS +
+                                        SERVER_DEADLINE_SLACK_NS);
+    if (r->token && !(tool->flags & TOOL_INLINE))
+        UNCHECKED(loop_timer_start(s->loop, &r->progress,
+                                   clock_add_ns(r->started_ns, SERVER_PROGRESS_NS), on_progress));
+    if (!kernel_submit(kernel, sc, &err)) {
+        answer_failure(s, m->id, revision, &err);
+        syscall_free(sc);
+        request_free(r);
+    }
+}
+
+/* ---- cancelling ---- */
+
+static void request_cancel(struct request *r)
+{
+    r->silent = true;
+    loop_timer_stop(r->server->loop, &r->progress);
+    syscall_cancel(r->syscall); /* may complete it, and free @r, at once */
+}
+
+void server_cancel(struct mcp_server *s, const json_t *params)
+{
+    const json_t *id = json_object_get(params, "requestId");
+    struct request *r = id ? server_request(s, id) : NULL;
+
+    /* Unknown, answered and cancelled ones are nothing to talk about. */
+    if (r)
+        request_cancel(r);
+}
+
+void server_cancel_all(struct mcp_server *s)
+{
+    bool found = true;
+
+    /* Completing one may complete others: begin again after each. */
+    while (found) {
+        found = false;
+        LIST_FOR_EACH(node, &s->requests) {
+            struct request *r = LIST_ENTRY(node, struct request, link);
+
+            if (r->silent)
+                continue;
+            request_cancel(r);
+            found = true;
+            break;
+        }
+    }
+}

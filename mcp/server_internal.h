@@ -1,0 +1,100 @@
+/*
+ * server_internal - what the files of the MCP server share.  Nobody else includes this.
+ *
+ * Threads: the loop thread, except where a field says otherwise.
+ */
+#pragma once
+
+#include <uv.h>
+
+#include "kernel/base/list.h"
+#include "mcp/frame.h"
+#include "mcp/jsonrpc.h"
+#include "mcp/peer.h"
+#include "mcp/revision.h"
+#include "mcp/server.h"
+
+/* How often a call that has a progress token is heard of. */
+#define SERVER_PROGRESS_NS (5 * CLOCK_NS_PER_S)
+/* What a call may take beyond the time after which tools answer "still running". */
+#define SERVER_DEADLINE_SLACK_NS (5 * CLOCK_NS_PER_S)
+/* How long calls in flight may still be answered after the end of the input. */
+#define SERVER_DRAIN_NS (700 * CLOCK_NS_PER_MS)
+/* Messages handled before the others on the loop have their turn. */
+#define SERVER_BURST 64
+#define SERVER_READ_BYTES (64u << 10)
+#define SERVER_PAGE_TOOLS 64
+
+/* A tools/call in flight. */
+struct request {
+    struct list link;
+    struct mcp_server *server;
+    struct syscall *syscall; /* borrowed between submit and done */
+    json_t *id;
+    json_t *token; /* NULL: no progress wanted */
+    struct revision revision;
+    bool silent; /* cancelled: nothing more is said about it */
+    int64_t started_ns;
+    struct loop_timer progress;
+};
+
+struct mcp_server {
+    struct loop *loop;
+    struct mcp_options options;
+    struct revision_legacy legacy;
+
+    /* input */
+    int in_fd;
+    uv_poll_t in_poll;
+    bool in_pollable, in_reading, in_ended;
+    bool resume_posted; /* more whole lines wait in `frame` */
+    struct loop_post resume;
+    struct frame frame;
+
+    /* output */
+    int out_fd;
+    uv_poll_t out_poll;
+    bool out_pollable, out_waiting, out_broken;
+    bool corked; /* answers are collected while input is being handled */
+    struct buf out;
+
+    struct list requests;
+    size_t request_count;
+    struct loop_timer drain; /* after the end of the input */
+    bool answered, ended, end_told;
+    unsigned handles; /* uv handles that are not closed yet */
+    bool freed;
+
+    struct buf tools[4]; /* the list of tools as text, one for each of its shapes */
+    struct peer *peer;
+    struct event_sub *events; /* NULL until a client wants log messages */
+    struct loop_post events_post;
+    atomic_bool events_posted;
+};
+
+/* server.c */
+void server_flush(struct mcp_server *s);
+void server_check_end(struct mcp_server *s);
+void server_unref_handle(struct mcp_server *s);
+
+/* server_io.c */
+bool server_io_start(struct mcp_server *s, struct error *err);
+void server_io_stop(struct mcp_server *s);
+void server_io_read(struct mcp_server *s, bool on);
+
+/* server_dispatch.c */
+void server_handle(struct mcp_server *s, const char *line, size_t len);
+void server_refuse(struct mcp_server *s, const json_t *id, int code, const char *text);
+
+/* server_call.c */
+void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct revision *r);
+void server_cancel(struct mcp_server *s, const json_t *params);
+void server_cancel_all(struct mcp_server *s);
+struct request *server_request(struct mcp_server *s, const json_t *id);
+
+/* server_tools.c */
+void server_list_tools(struct mcp_server *s, const struct jsonrpc *m, const struct revision *r);
+
+/* server_log.c */
+void server_log_start(struct mcp_server *s);
+void server_log_stop(struct mcp_server *s);

@@ -1,0 +1,131 @@
+/* tools/list: composed once for each shape that a revision wants, then copied. */
+#include "mcp/server_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void put_bool(struct buf *out, const char *name, bool value)
+{
+    buf_printf(out, "\"%s\":%s", name, value ? "true" : "false");
+}
+
+/* All four hints are said, since their defaults are the alarming ones. */
+static void put_annotations(struct buf *out, const struct tool *tool)
+{
+    buf_append_str(out, ",\"annotations\":{");
+    put_bool(out, "readOnlyHint", tool->flags & TOOL_READS);
+    buf_append_char(out, ',');
+    put_bool(out, "destructiveHint", tool->flags & TOOL_DESTROYS);
+    buf_append_char(out, ',');
+    put_bool(out, "idempotentHint", tool->flags & TOOL_IDEMPOTENT);
+    buf_append_char(out, ',');
+    put_bool(out, "openWorldHint", tool->flags & TOOL_OPEN_WORLD);
+    buf_append_char(out, '}');
+}
+
+static bool put_schema(struct buf *out, const char *name, const struct json_field *fields)
+{
+    json_t *schema = json_fields_schema(fields);
+    bool ok = schema && buf_printf(out, ",\"%s\":", name) && json_write(schema, out);
+
+    json_decref(schema);
+    return ok;
+}
+
+static bool put_tool(struct buf *out, const struct tool *tool, const struct revision *r)
+{
+    buf_append_str(out, "{\"name\":");
+    jsonrpc_put_string(out, tool->name, strlen(tool->name));
+    if (revision_has_title(r)) {
+        buf_append_str(out, ",\"title\":");
+        jsonrpc_put_string(out, tool->title, strlen(tool->title));
+    }
+    buf_append_str(out, ",\"description\":");
+    jsonrpc_put_string(out, tool->description, strlen(tool->description));
+    if (!put_schema(out, "inputSchema", tool->fields))
+        return false;
+    if (tool->output && revision_has_structured(r) && !put_schema(out, "outputSchema", tool->output))
+        return false;
+    if (revision_has_annotations(r))
+        put_annotations(out, tool);
+    if (tool->flags & TOOL_HOST)
+        buf_append_str(out, ",\"_meta\":{\"anthropic/requiresUserInteraction\":true}");
+    return buf_append_char(out, '}') && !out->failed;
+}
+
+/* The tools [from, from + SERVER_PAGE_TOOLS) and the cursor after them. */
+static bool put_page(struct mcp_server *s, const struct revision *r, size_t from, struct buf *out)
+{
+    const struct toolmgr *tools = kernel_tools(s->options.kernel);
+    size_t count = toolmgr_count(tools);
+    size_t to = MIN(count, from + SERVER_PAGE_TOOLS);
+
+    revision_open_result(r, out);
+    buf_append_str(out, "\"tools\":[");
+    for (size_t i = from; i < to; i++) {
+        if (i > from)
+            buf_append_char(out, ',');
+        if (!put_tool(out, toolmgr_at(tools, i), r))
+            return false;
+    }
+    buf_append_str(out, "],");
+    if (to < count)
+        buf_printf(out, "\"nextCursor\":\"after-%zu\",", to);
+    revision_close_result(r, true, out);
+    return !out->failed;
+}
+
+/* The place that our own cursor names; an empty one is the beginning. */
+static bool parse_cursor(struct mcp_server *s, const json_t *cursor, size_t *ret_from)
+{
+    size_t count = toolmgr_count(kernel_tools(s->options.kernel));
+    const char *text = json_string_value(cursor);
+    unsigned long from;
+    char *end;
+
+    *ret_from = 0;
+    if (!cursor)
+        return true;
+    if (!text)
+        return false;
+    if (text[0] == '\0')
+        return true;
+    if (strncmp(text, "after-", 6) != 0 || text[6] < '1' || text[6] > '9')
+        return false;
+    from = strtoul(text + 6, &end, 10);
+    *ret_from = from;
+    return *end == '\0' && from < count && from % SERVER_PAGE_TOOLS == 0;
+}
+
+static size_t shape_of(const struct revision *r)
+{
+    if (r->era == REVISION_MODERN)
+        return 3;
+    return (size_t)revision_has_annotations(r) + (size_t)revision_has_title(r);
+}
+
+void server_list_tools(struct mcp_server *s, const struct jsonrpc *m, const struct revision *r)
+{
+    struct buf *page = &s->tools[shape_of(r)];
+    CLEANUP(buf_fini) struct buf later = BUF_INIT;
+    size_t from;
+
+    if (!parse_cursor(s, json_object_get(m->params, "cursor"), &from)) {
+        server_refuse(s, m->id, JSONRPC_INVALID_PARAMS,
+                      "params.cursor is not one that tools/list gave; leave it out to begin again");
+        return;
+    }
+    if (from > 0)
+        page = &later;
+    if (page->len == 0 && !put_page(s, r, from, page)) {
+        buf_fini(page);
+        buf_init(page, 0);
+        server_refuse(s, m->id, JSONRPC_INTERNAL_ERROR, "out of memory for the list of tools");
+        return;
+    }
+    jsonrpc_begin_result(&s->out, m->id);
+    buf_append(&s->out, page->data, page->len);
+    jsonrpc_end(&s->out);
+    server_flush(s);
+}

@@ -1,0 +1,367 @@
+#include "sandbox/box.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel/base/clock.h"
+#include "kernel/base/fd.h"
+#include "kernel/base/limits.h"
+#include "kernel/base/log.h"
+
+#define END_NS          (1500 * CLOCK_NS_PER_MS)
+#define FREEZE_NS       (2 * CLOCK_NS_PER_S)
+#define FULL_BYTES      (64u << 10) /* a disk with less than this free is full */
+#define FULL_INODES     8u
+#define BYTES_PER_INODE 4096u
+#define INODES_MIN      4096u
+
+struct box {
+    struct computer base; /* first: computer.c frees it */
+    struct backend *b;
+    struct cgroup *group;
+    struct notify_watch *watch;
+    struct checkpoint_hold hold;
+    struct launch_result run;
+    uint64_t disk_bytes;
+    bool launched;
+    bool paused_by_group, paused_by_guest;
+};
+
+static struct box *box_of(struct computer *c)
+{
+    return CONTAINER_OF(c, struct box, base);
+}
+
+/* ---- the end ---- */
+
+static bool has_ended(const struct box *box, int wait_ms)
+{
+    struct pollfd p = { .fd = box->run.pidfd, .events = POLLIN };
+
+    return poll(&p, 1, wait_ms) > 0;
+}
+
+void box_kill(struct computer *c)
+{
+    struct box *box = box_of(c);
+
+    if (box->launched)
+        (void)syscall(SYS_pidfd_send_signal, box->run.pidfd, SIGKILL, NULL, 0);
+}
+
+bool box_alive(struct computer *c)
+{
+    struct box *box = box_of(c);
+    struct guest *guest = computer_guest(c);
+
+    return guest && !guest_lost(guest) && !has_ended(box, 0);
+}
+
+/** Wait for the kernel to have ended every process inside: PID 1 goes last. */
+static void await_end(struct box *box)
+{
+    int64_t deadline_ns = clock_add_ns(clock_now_ns(), END_NS);
+    bool ended = false;
+
+    while (!ended) {
+        int left_ms = clock_left_ms(deadline_ns, (int)(END_NS / CLOCK_NS_PER_MS));
+
+        ended = has_ended(box, left_ms);
+        if (!left_ms)
+            break;
+    }
+    if (!ended)
+        log_line(LOG_WARN, "sandbox", "event=still_ending pid=%d", (int)box->run.pid);
+}
+
+/** End it and release all but the struct itself and the common part. */
+static void release(struct box *box)
+{
+    struct backend *b = box->b;
+    siginfo_t info;
+
+    box_kill(&box->base);
+    if (box->launched)
+        await_end(box);
+    notify_remove(box->watch);
+    /* Before the process is reaped: its number stays taken while the watcher may look at it. */
+    cgroup_free(box->group);
+    if (box->launched) {
+        (void)waitid((idtype_t)P_PIDFD, (id_t)box->run.pidfd, &info, WEXITED | WNOHANG);
+        fd_close(box->run.pidfd);
+        fd_close(box->run.notify_fd);
+        fd_close(box->run.stream);
+        fd_close(box->run.layer_fd);
+        fd_close(box->run.userns_fd);
+        fd_close(box->run.mntns_fd);
+        box->launched = false;
+    }
+    if (box->hold.count)
+        checkpoint_release(b->checkpoints, &box->hold);
+    atomic_fetch_sub(&b->live, 1);
+}
+
+static void box_destroy(struct computer *c)
+{
+    release(box_of(c));
+}
+
+/* ---- standing still ---- */
+
+static int64_t freeze_deadline(const struct wait *w)
+{
+    return MIN(w->deadline_ns, clock_add_ns(clock_now_ns(), FREEZE_NS));
+}
+
+/** @brief: for moments; a freezer of version 1 would keep even SIGKILL from working. */
+static bool stand_still(struct box *box, bool brief, const struct wait *w, struct error *err)
+{
+    bool freezer = brief || cgroup_host_mode(box->b->groups) == SANDBOX_CGROUP_V2;
+
+    if (freezer && cgroup_freeze(box->group, true, freeze_deadline(w))) {
+        box->paused_by_group = true;
+        return true;
+    }
+    if (!guest_freeze(computer_guest(&box->base), w, err))
+        return false;
+    box->paused_by_guest = true;
+    return true;
+}
+
+static bool go_on(struct box *box, const struct wait *w, struct error *err)
+{
+    if (box->paused_by_group) {
+        if (!cgroup_freeze(box->group, false, freeze_deadline(w)))
+            return error_set(err, ERR_TIMEOUT, "the sandbox does not thaw");
+        box->paused_by_group = false;
+    }
+    if (box->paused_by_guest) {
+        if (!guest_thaw(computer_guest(&box->base), w, err))
+            return false;
+        box->paused_by_guest = false;
+    }
+    return true;
+}
+
+static bool box_pause(struct computer *c, const struct wait *w, struct error *err)
+{
+    struct box *box = box_of(c);
+
+    return box->paused_by_group || box->paused_by_guest || stand_still(box, false, w, err);
+}
+
+static bool box_resume(struct computer *c, const struct wait *w, struct error *err)
+{
+    return go_on(box_of(c), w, err);
+}
+
+static bool box_checkpoint(struct computer *c, const char *id, const struct wait *w,
+                           struct error *err)
+{
+    struct box *box = box_of(c);
+    struct checkpoint_source source = {
+        .layer_fd = box->run.layer_fd,
+        .userns_fd = box->run.userns_fd,
+        .mntns_fd = box->run.mntns_fd,
+        .hold = &box->hold,
+        .max_bytes = box->disk_bytes * (box->hold.count >= MOUNTS_LOWERS_MAX ? 2 : 1),
+    };
+    bool was_paused = box->paused_by_group || box->paused_by_guest;
+    bool ok;
+
+    if (!was_paused && !stand_still(box, true, w, err))
+        return error_prefix(err, "hold the programs");
+    ok = checkpoint_save(box->b->checkpoints, id, &source, w, err);
+    if (!was_paused) {
+        /* Whatever became of the copy, and however late it is, the programs go on. */
+        const struct wait again = { .deadline_ns = clock_add_ns(clock_now_ns(), FREEZE_NS) };
+        struct error thaw = ERROR_INIT;
+
+        if (!go_on(box, &again, &thaw)) {
+            if (ok)
+                (void)!checkpoint_remove(box->b->checkpoints, id, NULL);
+            return ok ? error_set(err, thaw.code, "let the programs go on: %s", thaw.text) : false;
+        }
+    }
+    return ok;
+}
+
+/* ---- figures ---- */
+
+static bool box_usage(struct computer *c, struct computer_usage *ret, struct error *err)
+{
+    struct box *box = box_of(c);
+    struct computer_usage usage = { .pids = 0 };
+    struct statvfs disk;
+
+    cgroup_usage(box->group, box->run.pid, &usage);
+    if (fstatvfs(box->run.layer_fd, &disk) != 0)
+        return error_set_errno(err, errno, "look at the sandbox's disk");
+    usage.disk_bytes = (uint64_t)(disk.f_blocks - disk.f_bfree) * disk.f_frsize;
+    *ret = usage;
+    return true;
+}
+
+static void box_strikes(struct computer *c, struct computer_strikes *ret)
+{
+    struct box *box = box_of(c);
+    struct statvfs disk;
+
+    *ret = (struct computer_strikes){ .oom = 0 };
+    cgroup_strikes(box->group, ret);
+    ret->disk_full =
+        fstatvfs(box->run.layer_fd, &disk) == 0 &&
+        ((uint64_t)disk.f_bfree * disk.f_frsize < FULL_BYTES || disk.f_ffree < FULL_INODES);
+}
+
+static const struct computer_ops ops = {
+    .kind = "sandbox",
+    .pause = box_pause,
+    .resume = box_resume,
+    .checkpoint = box_checkpoint,
+    .usage = box_usage,
+    .strikes = box_strikes,
+    .destroy = box_destroy,
+};
+
+/* ---- the beginning ---- */
+
+static void on_refused(void *arg, const char *name, const char *text, uint32_t pid)
+{
+    struct box *box = arg;
+
+    computer_report_refusal(&box->base, name, text, pid);
+}
+
+static void close_dirs(struct mounts_plan *plan)
+{
+    for (size_t i = 0; i < plan->dir_count; i++)
+        fd_close(plan->dirs[i].idmap_fd);
+}
+
+static bool plan_dirs(const struct backend *b, const struct computer_spec *spec,
+                      struct mounts_plan *plan, struct error *err)
+{
+    bool root = geteuid() == 0;
+
+    for (size_t i = 0; i < spec->dir_count; i++) {
+        struct mounts_dir *dir = &plan->dirs[i];
+
+        dir->path = spec->dirs[i].path;
+        dir->writable = spec->dirs[i].writable;
+        dir->idmap_fd = root ? mounts_idmap(dir->path, b->host_uid, b->host_gid, err) : -1;
+        if (root && dir->idmap_fd < 0)
+            return error_prefix(err, "share %s", dir->path);
+        plan->dir_count++;
+    }
+    return true;
+}
+
+static struct mounts_plan *make_plan(const struct backend *b, const struct box *box,
+                                     const struct computer_spec *spec, struct error *err)
+{
+    struct mounts_plan *plan = calloc(1, sizeof *plan);
+
+    if (!plan) {
+        error_set(err, ERR_NOMEM, "mount plan");
+        return NULL;
+    }
+    plan->stage = b->stage;
+    plan->skeleton = skeleton_path(b->skeleton);
+    plan->disk_bytes = spec->disk_bytes;
+    plan->inodes = MAX(spec->disk_bytes / BYTES_PER_INODE, INODES_MIN);
+    for (size_t i = 0; i < box->hold.count; i++) {
+        plan->lower_root[i] = box->hold.layers[i].root;
+        plan->lower_usr[i] = box->hold.layers[i].usr;
+    }
+    plan->lower_count = box->hold.count;
+    if (!plan_dirs(b, spec, plan, err)) {
+        close_dirs(plan);
+        free(plan);
+        return NULL;
+    }
+    return plan;
+}
+
+static bool start(struct box *box, const struct computer_spec *spec, const struct wait *w,
+                  struct error *err)
+{
+    struct backend *b = box->b;
+    const struct cgroup_limits limits = { .memory_bytes = spec->memory_bytes,
+                                          .pids = spec->pids,
+                                          .cpu_milli = spec->cpu_milli };
+    struct mounts_plan *mounts = make_plan(b, box, spec, err);
+    struct launch_plan plan = {
+        .cgroup_host = b->groups,
+        .mounts = mounts,
+        .host_uid = b->host_uid,
+        .host_gid = b->host_gid,
+        .memory_bytes = spec->memory_bytes,
+        .pids = spec->pids,
+        .host_name = "computer",
+        .guest_fd = b->guest_fd,
+    };
+
+    if (!mounts)
+        return false;
+    box->group = cgroup_new(b->groups, &limits, err);
+    plan.cgroup = box->group;
+    box->launched = box->group && launch_run(b->launcher, &plan, &box->run, w, err);
+    close_dirs(mounts);
+    free(mounts);
+    if (!box->launched)
+        return false;
+    cgroup_started(box->group, box->run.pid);
+    box->watch = notify_add(b->notify, box->run.notify_fd, on_refused, box, err);
+    if (!box->watch)
+        return false;
+    box->run.notify_fd = -1;
+    if (!computer_attach(&box->base, box->run.stream, w, err))
+        return false;
+    box->run.stream = -1;
+    return true;
+}
+
+struct computer *box_make(struct backend *b, const struct computer_spec *spec,
+                          const char *checkpoint, const struct computer_hooks *hooks,
+                          const struct wait *w, struct error *err)
+{
+    struct box *box;
+
+    if (atomic_fetch_add(&b->live, 1) >= LIMIT_COMPUTERS) {
+        atomic_fetch_sub(&b->live, 1);
+        error_set(err, ERR_LIMIT, "%u computers are there already; destroy one first",
+                  LIMIT_COMPUTERS);
+        return NULL;
+    }
+    box = calloc(1, sizeof *box);
+    if (!box) {
+        atomic_fetch_sub(&b->live, 1);
+        error_set(err, ERR_NOMEM, "sandbox");
+        return NULL;
+    }
+    box->b = b;
+    box->disk_bytes = spec->disk_bytes;
+    box->run.notify_fd = box->run.stream = -1;
+    if (!computer_init(&box->base, &ops, spec, spec_env(), hooks, err)) {
+        release(box);
+        free(box);
+        return NULL;
+    }
+    if ((checkpoint && !checkpoint_hold(b->checkpoints, checkpoint, &box->hold, err)) ||
+        !start(box, spec, w, err)) {
+        release(box);
+        computer_fini(&box->base);
+        free(box);
+        return NULL;
+    }
+    return &box->base;
+}

@@ -1,0 +1,55 @@
+/*
+ * box - one sandbox: made from all the parts, and what struct computer_ops wants of it.
+ *
+ * Private to sandbox.c and box.c, which share the back end.
+ * Threads: any; calls on one box are serialised by kernel/computer.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "kernel/computer/computer.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/checkpoint.h"
+#include "sandbox/launch.h"
+#include "sandbox/notify.h"
+#include "sandbox/pool.h"
+#include "sandbox/sandbox.h"
+#include "sandbox/skeleton.h"
+#include "sandbox/spec.h"
+#include "sandbox/sweep.h"
+
+struct backend {
+    struct computer_backend base; /* first: what callers hold */
+    struct loop *loop;
+    const void *guest_image;
+    size_t guest_image_len;
+    char *state_dir, *runtime_dir, *cache_dir;
+    char *stage; /* an empty folder to mount on */
+    uint32_t host_uid, host_gid;
+    struct spec_defaults defaults;
+    struct server_lock *lock;
+    struct cgroup_host *groups;
+    struct pool *pool; /* NULL without one */
+    atomic_uint live;  /* sandboxes, those in the pool included */
+
+    pthread_mutex_t prepare_lock; /* guards the making of what follows, once */
+    bool prepared;
+    int guest_fd;
+    struct skeleton *skeleton;
+    struct checkpoints *checkpoints;
+    struct launcher *launcher;
+    struct notify *notify;
+};
+
+/** A running sandbox.  @spec is complete and checked, but for what computer_init() checks. */
+NODISCARD struct computer *box_make(struct backend *b, const struct computer_spec *spec,
+                                    const char *checkpoint, const struct computer_hooks *hooks,
+                                    const struct wait *w, struct error *err);
+
+/** Is its init still there, and the guest's stream? */
+bool box_alive(struct computer *c);
+
+/** Send SIGKILL to all of it; computer_destroy() waits. */
+void box_kill(struct computer *c);

@@ -1,0 +1,267 @@
+#include "sandbox/cgroup_kind.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel/base/clock.h"
+#include "kernel/base/fd.h"
+
+#define MOUNTINFO_MAX (1u << 20)
+#define PATH_SIZE     (CGROUP_NAME_SIZE + 64)
+
+/** Undo the \040 escapes of mountinfo, in place. */
+static void unescape(char *text)
+{
+    char *out = text;
+
+    for (const char *in = text; *in; in++) {
+        if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' && in[2] && in[3]) {
+            *out++ = (char)((in[1] - '0') * 64 + (in[2] - '0') * 8 + (in[3] - '0'));
+            in += 3;
+        } else {
+            *out++ = *in;
+        }
+    }
+    *out = '\0';
+}
+
+/** "36 35 0:29 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory" */
+static bool parse_mount(char *line, struct cgroup_mount *ret)
+{
+    char *fields[5];
+    char *save = NULL;
+    char *type, *options;
+    char *rest = strstr(line, " - cgroup");
+
+    if (!rest)
+        return false;
+    *rest = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        fields[i] = strtok_r(i ? NULL : line, " ", &save);
+        if (!fields[i])
+            return false;
+    }
+    type = strtok_r(rest + 3, " ", &save);
+    if (!type || !strtok_r(NULL, " ", &save))
+        return false;
+    options = strtok_r(NULL, " ", &save);
+    if (!options)
+        return false;
+    unescape(fields[3]);
+    unescape(fields[4]);
+    ret->v2 = !strcmp(type, "cgroup2");
+    return snprintf(ret->root, sizeof ret->root, "%s", fields[3]) < (int)sizeof ret->root &&
+           snprintf(ret->point, sizeof ret->point, "%s", fields[4]) < (int)sizeof ret->point &&
+           snprintf(ret->options, sizeof ret->options, "%s", options) < (int)sizeof ret->options;
+}
+
+bool cgroup_mounts_each(const char *mountinfo,
+                        bool (*fn)(void *arg, const struct cgroup_mount *mount), void *arg,
+                        struct error *err)
+{
+    char *save = NULL;
+    char *text = fd_read_file(AT_FDCWD, mountinfo, MOUNTINFO_MAX, NULL, err);
+
+    if (!text)
+        return false;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        struct cgroup_mount mount;
+
+        if (parse_mount(line, &mount) && !fn(arg, &mount))
+            break;
+    }
+    free(text);
+    return true;
+}
+
+bool cgroup_word_in(const char *list, const char *controller)
+{
+    size_t len = strlen(controller);
+
+    while (*list) {
+        size_t word = strcspn(list, ", \n");
+
+        if (word == len && !strncmp(list, controller, len))
+            return true;
+        list += word;
+        list += strspn(list, ", \n");
+    }
+    return false;
+}
+
+bool cgroup_self_path(const char *self_text, const char *controller,
+                      const struct cgroup_mount *mount, char *buf, size_t size)
+{
+    for (const char *line = self_text; line && *line; line = strchr(line, '\n')) {
+        const char *list, *path, *colon;
+        char words[128];
+        size_t root = strcmp(mount->root, "/") ? strlen(mount->root) : 0;
+
+        line += *line == '\n';
+        list = strchr(line, ':');
+        colon = list ? strchr(list + 1, ':') : NULL;
+        if (!colon)
+            continue;
+        (void)snprintf(words, sizeof words, "%.*s", (int)(colon - list - 1), list + 1);
+        if (*controller ? !cgroup_word_in(words, controller) : *words != '\0')
+            continue;
+        path = colon + 1;
+        if (root && (strncmp(path, mount->root, root) || (path[root] != '/' && path[root] != '\n')))
+            return false;
+        path += root;
+        path += *path == '/';
+        return snprintf(buf, size, "/%.*s", (int)strcspn(path, "\n"), path) < (int)size;
+    }
+    return false;
+}
+
+bool cgroup_write(int dirfd, const char *group, const char *file, const char *text,
+                  struct error *err)
+{
+    char path[PATH_SIZE];
+
+    (void)snprintf(path, sizeof path, "%s/%s", group, file);
+    return fd_write_file(dirfd, path, text, err);
+}
+
+bool cgroup_read(int dirfd, const char *group, const char *file, char *buf, size_t size)
+{
+    char path[PATH_SIZE];
+    ssize_t n;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/%s", group, file);
+    fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = pread(fd, buf, size - 1, 0);
+    fd_close(fd);
+    buf[MAX(n, 0)] = '\0';
+    return n >= 0;
+}
+
+uint64_t cgroup_number(const char *text, const char *key)
+{
+    size_t len = key ? strlen(key) : 0;
+
+    if (!key)
+        return strtoull(text, NULL, 10);
+    for (const char *line = text; line && *line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, key, len) && line[len] == ' ')
+            return strtoull(line + len + 1, NULL, 10);
+    }
+    return 0;
+}
+
+uint64_t cgroup_count(struct cgroup *g, enum cgroup_counter which, int dirfd, const char *file,
+                      const char *key)
+{
+    char text[512];
+    ssize_t n;
+    int fd = atomic_load(&g->counter_fds[which]);
+
+    if (fd < 0) {
+        char path[PATH_SIZE];
+        int none = -1;
+
+        (void)snprintf(path, sizeof path, "%s/%s", g->name, file);
+        fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return 0;
+        if (!atomic_compare_exchange_strong(&g->counter_fds[which], &none, fd)) {
+            fd_close(fd);
+            fd = none;
+        }
+    }
+    n = pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    return cgroup_number(text, key);
+}
+
+/** A number from cgroup.procs may have been given to a new process by now: look again after the
+ *  descriptor pins it. */
+static void kill_member(pid_t pid, const char *group)
+{
+    char path[64];
+    const char *base = strrchr(group, '/');
+    char *text;
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+    if (pidfd < 0)
+        return;
+    (void)snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
+    text = fd_read_file(AT_FDCWD, path, 16384, NULL, NULL);
+    if (text && strstr(text, base ? base + 1 : group))
+        (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    free(text);
+    fd_close(pidfd);
+}
+
+unsigned cgroup_kill_all(int dirfd, const char *group)
+{
+    char path[PATH_SIZE];
+    char *text, *save = NULL;
+    unsigned count = 0;
+
+    (void)snprintf(path, sizeof path, "%s/cgroup.procs", group);
+    text = fd_read_file(dirfd, path, 1u << 20, NULL, NULL);
+    if (!text)
+        return 0;
+    for (char *word = strtok_r(text, "\n", &save); word; word = strtok_r(NULL, "\n", &save)) {
+        long pid = strtol(word, NULL, 10);
+
+        if (pid > 0) {
+            kill_member((pid_t)pid, group);
+            count++;
+        }
+    }
+    free(text);
+    return count;
+}
+
+size_t cgroup_names(int dirfd, char (*names)[CGROUP_NAME_SIZE], size_t max)
+{
+    size_t count = 0;
+    DIR *dir;
+    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return 0;
+    dir = fdopendir(fd);
+    if (!dir) {
+        fd_close(fd);
+        return 0;
+    }
+    for (struct dirent *e = readdir(dir); e && count < max; e = readdir(dir)) {
+        size_t len = strlen(e->d_name);
+
+        if (!strncmp(e->d_name, "aios-", 5) && len < CGROUP_NAME_SIZE)
+            memcpy(names[count++], e->d_name, len + 1);
+    }
+    closedir(dir);
+    return count;
+}
+
+bool cgroup_pause(int64_t deadline_ns, unsigned *attempt)
+{
+    int left_ms = clock_left_ms(deadline_ns, 1000);
+    struct timespec pause = { .tv_nsec = 100000L << MIN(*attempt, 7u) };
+
+    if (left_ms <= 0)
+        return false;
+    (*attempt)++;
+    (void)ppoll(NULL, 0, &pause, NULL);
+    return true;
+}

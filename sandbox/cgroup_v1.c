@@ -1,0 +1,347 @@
+#include "sandbox/cgroup_kind.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernel/base/clock.h"
+#include "kernel/base/fd.h"
+
+#define SWEEP_MAX 512 /* groups looked at in one hierarchy in one sweep */
+
+static const char *const controllers[CGROUP_CONTROLLER_COUNT] = {
+    [CGROUP_MEMORY] = "memory",   [CGROUP_PIDS] = "pids",       [CGROUP_CPU] = "cpu",
+    [CGROUP_CPUACCT] = "cpuacct", [CGROUP_FREEZER] = "freezer",
+};
+
+static const struct v1_tree *tree_of(const struct cgroup_host *host, enum cgroup_controller which)
+{
+    int at = host->v1.of[which];
+
+    return at < 0 ? NULL : &host->v1.trees[at];
+}
+
+/** The descriptor to find @which's files of @g below, or -1 when the group is not in there. */
+static int base_of(const struct cgroup *g, enum cgroup_controller which)
+{
+    int at = g->host->v1.of[which];
+
+    return at < 0 || !(g->trees & 1u << at) ? -1 : g->host->v1.trees[at].base_fd;
+}
+
+/* ---- what there is ---- */
+
+struct v1_probe {
+    struct cgroup_host *host;
+    const char *self;
+    int denied; /* errno of a hierarchy that is there and may not be written */
+};
+
+static int open_writable(const char *point, const char *below)
+{
+    char path[600];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s%s", point, below);
+    if (faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) != 0)
+        return -1;
+    fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd;
+}
+
+static int open_home(const char *point, const char *below)
+{
+    char path[600];
+
+    (void)snprintf(path, sizeof path, "%s%s/tasks", point, strcmp(below, "/") ? below : "");
+    return open(path, O_WRONLY | O_CLOEXEC);
+}
+
+static bool take_mount(void *arg, const struct cgroup_mount *mount)
+{
+    struct v1_probe *p = arg;
+    struct v1_host *v1 = &p->host->v1;
+    struct v1_tree tree = { .base_fd = -1, .home_fd = -1 };
+    char below[256] = "/";
+    const char *any = NULL;
+
+    if (mount->v2)
+        return true;
+    for (size_t i = 0; i < CGROUP_CONTROLLER_COUNT; i++) {
+        if (v1->of[i] < 0 && cgroup_word_in(mount->options, controllers[i])) {
+            tree.controllers |= 1u << i;
+            any = controllers[i];
+        }
+    }
+    if (!any || v1->count == ARRAY_LEN(v1->trees))
+        return true;
+    if (!cgroup_self_path(p->self, any, mount, below, sizeof below))
+        (void)snprintf(below, sizeof below, "/");
+    /* Below our own group its limits hold for us too; where that cannot be, at the root. */
+    tree.base_fd = open_writable(mount->point, below);
+    tree.home_fd = open_home(mount->point, below);
+    if (tree.base_fd < 0)
+        tree.base_fd = open_writable(mount->point, "/");
+    if (tree.home_fd < 0)
+        tree.home_fd = open_home(mount->point, "/");
+    if (tree.base_fd < 0 || tree.home_fd < 0) {
+        p->denied = errno;
+        fd_close(tree.base_fd);
+        fd_close(tree.home_fd);
+        return true;
+    }
+    for (size_t i = 0; i < CGROUP_CONTROLLER_COUNT; i++) {
+        if (tree.controllers & 1u << i)
+            v1->of[i] = (int)v1->count;
+    }
+    v1->trees[v1->count++] = tree;
+    return true;
+}
+
+static void v1_fini(struct cgroup_host *host)
+{
+    for (size_t i = 0; i < host->v1.count; i++) {
+        fd_close(host->v1.trees[i].base_fd);
+        fd_close(host->v1.trees[i].home_fd);
+    }
+    host->v1.count = 0;
+}
+
+static bool v1_probe(struct cgroup_host *host, const struct cgroup_roots *roots, struct error *err)
+{
+    struct v1_probe p = { .host = host };
+    char *self;
+    size_t used;
+    bool ok;
+
+    for (size_t i = 0; i < CGROUP_CONTROLLER_COUNT; i++)
+        host->v1.of[i] = -1;
+    self = fd_read_file(AT_FDCWD, roots->self, 65536, NULL, err);
+    if (!self)
+        return false;
+    p.self = self;
+    ok = cgroup_mounts_each(roots->mountinfo, take_mount, &p, err);
+    free(self);
+    if (ok && (!tree_of(host, CGROUP_MEMORY) || !tree_of(host, CGROUP_PIDS)))
+        ok = p.denied ? error_set(err, ERR_UNSUPPORTED, "the hierarchies may not be written (%s)",
+                                  strerror(p.denied))
+                      : error_set(err, ERR_UNSUPPORTED, "no %s hierarchy is mounted",
+                                  tree_of(host, CGROUP_MEMORY) ? "pids" : "memory");
+    if (!ok) {
+        v1_fini(host);
+        return false;
+    }
+    used = (size_t)snprintf(host->description, sizeof host->description, "v1:");
+    for (size_t i = 0; i < CGROUP_CONTROLLER_COUNT; i++) {
+        if (host->v1.of[i] >= 0)
+            used += (size_t)snprintf(host->description + used, sizeof host->description - used,
+                                     " %s", controllers[i]);
+    }
+    return true;
+}
+
+/* ---- one group ---- */
+
+static bool v1_check(const struct cgroup_host *host, const struct cgroup_limits *limits,
+                     struct error *err)
+{
+    if (limits->cpu_milli && !tree_of(host, CGROUP_CPU))
+        return error_set(err, ERR_UNSUPPORTED,
+                         "a CPU limit needs the cpu cgroup hierarchy, which is not mounted or not "
+                         "writable here; leave the CPU limit out");
+    return true;
+}
+
+static bool set_memory(const struct cgroup *g, uint64_t bytes, struct error *err)
+{
+    int base = base_of(g, CGROUP_MEMORY);
+    struct error swap = ERROR_INIT;
+    char text[32];
+
+    (void)snprintf(text, sizeof text, "%" PRIu64, bytes);
+    if (!cgroup_write(base, g->name, "memory.limit_in_bytes", text, err))
+        return false;
+    if (cgroup_write(base, g->name, "memory.memsw.limit_in_bytes", text, &swap))
+        return true;
+    if (swap.os_errno != ENOENT)
+        return error_set(err, swap.code, "%s", swap.text);
+    /* A kernel that does not count swap: keep the group out of it. */
+    return cgroup_write(base, g->name, "memory.swappiness", "0", err);
+}
+
+static bool set_cpu(const struct cgroup *g, uint32_t cpu_milli, struct error *err)
+{
+    int base = base_of(g, CGROUP_CPU);
+    char text[32];
+
+    (void)snprintf(text, sizeof text, "%" PRIu64,
+                   MAX((uint64_t)cpu_milli * 100, 1000)); /* the least it takes */
+    return cgroup_write(base, g->name, "cpu.cfs_period_us", "100000", err) &&
+           cgroup_write(base, g->name, "cpu.cfs_quota_us", text, err);
+}
+
+static bool v1_make(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
+{
+    const struct v1_host *v1 = &g->host->v1;
+    char text[32];
+
+    for (size_t i = 0; i < v1->count; i++) {
+        /* Each hierarchy costs some 60 us per sandbox: without a limit the cpu one is left out. */
+        if (v1->trees[i].controllers == 1u << CGROUP_CPU && !limits->cpu_milli)
+            continue;
+        if (mkdirat(v1->trees[i].base_fd, g->name, 0755) != 0)
+            return error_set_errno(err, errno, "mkdir in the cgroup hierarchy %zu", i);
+        g->trees |= 1u << i;
+    }
+    if (limits->memory_bytes && !set_memory(g, limits->memory_bytes, err))
+        return false;
+    (void)snprintf(text, sizeof text, "%" PRIu32, limits->pids);
+    if (limits->pids && !cgroup_write(base_of(g, CGROUP_PIDS), g->name, "pids.max", text, err))
+        return false;
+    return !limits->cpu_milli || set_cpu(g, limits->cpu_milli, err);
+}
+
+static void thaw(int base, const char *group)
+{
+    (void)cgroup_write(base, group, "freezer.state", "THAWED", NULL);
+}
+
+/** rmdir, killing what is still inside; false when it has outlived the deadline. */
+static bool remove_one(const struct cgroup_host *host, size_t at, const char *name,
+                       int64_t deadline_ns)
+{
+    const struct v1_tree *tree = &host->v1.trees[at];
+    unsigned attempt = 0;
+
+    while (unlinkat(tree->base_fd, name, AT_REMOVEDIR) != 0) {
+        if (errno != EBUSY)
+            return errno == ENOENT;
+        (void)cgroup_kill_all(tree->base_fd, name);
+        /* What is frozen here does not even die. */
+        if (tree_of(host, CGROUP_FREEZER))
+            thaw(tree_of(host, CGROUP_FREEZER)->base_fd, name);
+        if (!cgroup_pause(deadline_ns, &attempt))
+            return false;
+    }
+    return true;
+}
+
+static void v1_remove(struct cgroup *g)
+{
+    int64_t deadline_ns = clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS);
+    int freezer = g->host->v1.of[CGROUP_FREEZER];
+
+    /* The freezer last: it is what lets the others' members die. */
+    for (size_t i = 0; i < g->host->v1.count; i++) {
+        if (g->trees & 1u << i && (int)i != freezer)
+            (void)remove_one(g->host, i, g->name, deadline_ns);
+    }
+    if (freezer >= 0 && g->trees & 1u << freezer)
+        (void)remove_one(g->host, (size_t)freezer, g->name, deadline_ns);
+}
+
+static bool v1_enter(struct cgroup_host *host, struct cgroup *g, struct error *err)
+{
+    for (size_t i = 0; i < host->v1.count; i++) {
+        const struct v1_tree *tree = &host->v1.trees[i];
+
+        if (g) {
+            if (g->trees & 1u << i && !cgroup_write(tree->base_fd, g->name, "tasks", "0", err))
+                return false;
+        } else if (write(tree->home_fd, "0", 1) != 1) {
+            return error_set_errno(err, errno, "leave a cgroup of hierarchy %zu", i);
+        }
+    }
+    return true;
+}
+
+static void v1_started(struct cgroup *g, pid_t init_pid)
+{
+    (void)g;
+    (void)init_pid;
+}
+
+static bool v1_freeze(struct cgroup *g, bool frozen, int64_t deadline_ns)
+{
+    int base = base_of(g, CGROUP_FREEZER);
+    const char *want = frozen ? "FROZEN" : "THAWED";
+    unsigned attempt = 0;
+    char state[32];
+
+    if (base < 0)
+        return false;
+    do {
+        /* Written again each time: a process that was being made can hold up the first try. */
+        if (!cgroup_write(base, g->name, "freezer.state", want, NULL))
+            return false;
+        if (cgroup_read(base, g->name, "freezer.state", state, sizeof state) &&
+            !strncmp(state, want, strlen(want)))
+            return true;
+    } while (cgroup_pause(deadline_ns, &attempt));
+    if (frozen)
+        thaw(base, g->name);
+    return false;
+}
+
+static uint64_t read_number(const struct cgroup *g, enum cgroup_controller which, const char *file)
+{
+    int base = base_of(g, which);
+    char text[64];
+
+    return base >= 0 && cgroup_read(base, g->name, file, text, sizeof text)
+               ? cgroup_number(text, NULL)
+               : 0;
+}
+
+static void v1_usage(struct cgroup *g, pid_t init_pid, struct computer_usage *ret)
+{
+    (void)init_pid;
+    ret->memory_bytes = read_number(g, CGROUP_MEMORY, "memory.usage_in_bytes");
+    ret->peak_memory_bytes = read_number(g, CGROUP_MEMORY, "memory.max_usage_in_bytes");
+    ret->pids = (uint32_t)read_number(g, CGROUP_PIDS, "pids.current");
+    ret->cpu_ns = (int64_t)read_number(g, CGROUP_CPUACCT, "cpuacct.usage");
+}
+
+static void v1_strikes(struct cgroup *g, struct computer_strikes *ret)
+{
+    ret->oom = cgroup_count(g, CGROUP_COUNT_OOM, base_of(g, CGROUP_MEMORY), "memory.oom_control",
+                            "oom_kill");
+    ret->pids = cgroup_count(g, CGROUP_COUNT_PIDS, base_of(g, CGROUP_PIDS), "pids.events", "max");
+}
+
+static void v1_sweep(struct cgroup_host *host, bool (*orphan)(void *arg, const char *name),
+                     void *arg)
+{
+    int64_t deadline_ns = clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS);
+
+    for (size_t i = 0; i < host->v1.count; i++) {
+        char(*names)[CGROUP_NAME_SIZE] = calloc(SWEEP_MAX, sizeof *names);
+        size_t count = names ? cgroup_names(host->v1.trees[i].base_fd, names, SWEEP_MAX) : 0;
+
+        for (size_t k = 0; k < count; k++) {
+            if (orphan(arg, names[k]))
+                (void)remove_one(host, i, names[k], deadline_ns);
+        }
+        free(names);
+    }
+}
+
+const struct cgroup_kind cgroup_v1 = {
+    .mode = SANDBOX_CGROUP_V1,
+    .probe = v1_probe,
+    .fini = v1_fini,
+    .check = v1_check,
+    .make = v1_make,
+    .remove = v1_remove,
+    .enter = v1_enter,
+    .started = v1_started,
+    .freeze = v1_freeze,
+    .usage = v1_usage,
+    .strikes = v1_strikes,
+    .sweep = v1_sweep,
+};

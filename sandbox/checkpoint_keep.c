@@ -1,0 +1,275 @@
+#include "sandbox/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernel/base/fd.h"
+
+#define COMPLETE_MAX 4096
+
+int checkpoint_read(const struct checkpoints *all, const char *id,
+                    struct id lowers[MOUNTS_LOWERS_MAX], char ret_server[64])
+{
+    char path[ID_SIZE + 16], *save = NULL;
+    char *text;
+    int count = 0;
+
+    (void)snprintf(path, sizeof path, "%s/complete", id);
+    text = fd_read_file(all->dir_fd, path, COMPLETE_MAX, NULL, NULL);
+    if (!text)
+        return -1;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        if (!strncmp(line, "lower ", 6) && count < MOUNTS_LOWERS_MAX)
+            (void)snprintf(lowers[count++].text, ID_SIZE, "%s", line + 6);
+        else if (!strncmp(line, "server ", 7) && ret_server)
+            (void)snprintf(ret_server, 64, "%s", line + 7);
+    }
+    free(text);
+    return count;
+}
+
+static bool is_removed(const struct checkpoints *all, const char *id)
+{
+    return faccessat(all->removed_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/** Lock @id's `complete`; -1 when it is not there, or goes at this moment. */
+static int lock_layer(const struct checkpoints *all, const char *id, int how)
+{
+    char path[ID_SIZE + 16];
+    struct stat held, named;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/complete", id);
+    fd = openat(all->dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -1;
+    if (flock(fd, how | LOCK_NB) == 0 && fstat(fd, &held) == 0 &&
+        fstatat(all->dir_fd, path, &named, AT_SYMLINK_NOFOLLOW) == 0 && held.st_ino == named.st_ino)
+        return fd;
+    fd_close(fd);
+    return -1;
+}
+
+static bool add_layer(struct checkpoints *all, const char *id, struct checkpoint_hold *hold,
+                      struct error *err)
+{
+    struct checkpoint_layer *layer = &hold->layers[hold->count];
+    size_t size = strlen(all->path) + strlen(id) + sizeof "//root";
+    int fd = lock_layer(all, id, LOCK_SH);
+
+    if (fd < 0)
+        return error_set(err, ERR_NOT_FOUND, "checkpoint %s is not there any more", id);
+    layer->root = malloc(size);
+    layer->usr = malloc(size);
+    if (!layer->root || !layer->usr) {
+        free(layer->root);
+        free(layer->usr);
+        fd_close(fd);
+        return error_set(err, ERR_NOMEM, "checkpoint %s", id);
+    }
+    (void)snprintf(layer->root, size, "%s/%s/root", all->path, id);
+    (void)snprintf(layer->usr, size, "%s/%s/usr", all->path, id);
+    (void)snprintf(layer->id.text, sizeof layer->id.text, "%s", id);
+    layer->lock_fd = fd;
+    hold->count++;
+    return true;
+}
+
+bool checkpoint_hold(struct checkpoints *all, const char *id, struct checkpoint_hold *ret,
+                     struct error *err)
+{
+    struct id lowers[MOUNTS_LOWERS_MAX];
+    struct checkpoint_hold hold = { .count = 0 };
+    int count;
+    bool ok;
+
+    if (!*id || *id == '.' || strchr(id, '/') || strlen(id) >= ID_SIZE ||
+        faccessat(all->dir_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) != 0 || is_removed(all, id))
+        return error_set(err, ERR_NOT_FOUND, "there is no checkpoint %.64s", id);
+    ok = add_layer(all, id, &hold, err);
+    count = ok ? checkpoint_read(all, id, lowers, NULL) : 0;
+    if (count < 0 || count >= MOUNTS_LOWERS_MAX)
+        ok = error_set(err, ERR_IO, "checkpoint %s is damaged", id);
+    for (int i = 0; ok && i < count; i++)
+        ok = add_layer(all, lowers[i].text, &hold, err);
+    if (!ok) {
+        checkpoint_release(all, &hold);
+        return false;
+    }
+    *ret = hold;
+    return true;
+}
+
+/* ---- removal ---- */
+
+struct names {
+    struct id *at;
+    size_t count, cap;
+};
+
+/** Every checkpoint, or what else is in a folder, by name; longer names are none of ours. */
+static struct names list(int dirfd, const char *prefix)
+{
+    struct names names = { .at = NULL };
+    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!dir) {
+        fd_close(fd);
+        return names;
+    }
+    for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        size_t len = strlen(e->d_name);
+
+        if (e->d_name[0] == '.' || len >= ID_SIZE || strncmp(e->d_name, prefix, strlen(prefix)))
+            continue;
+        if (names.count == names.cap) {
+            size_t cap = names.cap ? names.cap * 2 : 32;
+            struct id *at = reallocarray(names.at, cap, sizeof *at);
+
+            if (!at)
+                break; /* the next sweep gets the rest */
+            names.at = at;
+            names.cap = cap;
+        }
+        memcpy(names.at[names.count++].text, e->d_name, len + 1);
+    }
+    closedir(dir);
+    return names;
+}
+
+/** Does another checkpoint lie on it?  When that cannot be told, it does. */
+static bool is_lower(const struct checkpoints *all, const char *id)
+{
+    struct names names = list(all->dir_fd, "");
+    bool found = false;
+
+    for (size_t i = 0; i < names.count && !found; i++) {
+        struct id lowers[MOUNTS_LOWERS_MAX];
+        int count = checkpoint_read(all, names.at[i].text, lowers, NULL);
+
+        for (int k = 0; k < count && !found; k++)
+            found = !strcmp(lowers[k].text, id);
+    }
+    free(names.at);
+    return found;
+}
+
+/** Delete a checkpoint that is marked as removed, unless somebody needs it; then what only it had
+ *  needed. */
+static void try_delete(struct checkpoints *all, const char *id)
+{
+    struct id lowers[MOUNTS_LOWERS_MAX];
+    char gone[16 + sizeof all->server + ID_SIZE];
+    int count = checkpoint_read(all, id, lowers, NULL);
+    CLEANUP(fd_closep) int lock_fd = lock_layer(all, id, LOCK_EX);
+
+    if (lock_fd < 0 && faccessat(all->dir_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+        (void)unlinkat(all->removed_fd, id, 0);
+        return;
+    }
+    if (lock_fd < 0 || is_lower(all, id))
+        return;
+    (void)snprintf(gone, sizeof gone, ".del-%s-%s", all->server, id);
+    if (renameat(all->dir_fd, id, all->dir_fd, gone) != 0)
+        return;
+    (void)unlinkat(all->removed_fd, id, 0);
+    (void)!fd_remove_tree(all->dir_fd, gone, NULL);
+    /* A lower layer's own lowers are in this list too, so that this does not go deep. */
+    for (int i = 0; i < count; i++) {
+        if (is_removed(all, lowers[i].text))
+            try_delete(all, lowers[i].text);
+    }
+}
+
+void checkpoint_release(struct checkpoints *all, struct checkpoint_hold *hold)
+{
+    for (size_t i = 0; i < hold->count; i++) {
+        fd_close(hold->layers[i].lock_fd);
+        free(hold->layers[i].root);
+        free(hold->layers[i].usr);
+    }
+    for (size_t i = 0; i < hold->count; i++) {
+        if (is_removed(all, hold->layers[i].id.text))
+            try_delete(all, hold->layers[i].id.text);
+    }
+    hold->count = 0;
+}
+
+bool checkpoint_remove(struct checkpoints *all, const char *id, struct error *err)
+{
+    int fd;
+
+    if (!*id || *id == '.' || strchr(id, '/') || strlen(id) >= ID_SIZE ||
+        faccessat(all->dir_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+        return error_set(err, ERR_NOT_FOUND, "there is no checkpoint %.64s", id);
+    fd = openat(all->removed_fd, id, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == EEXIST)
+        return error_set(err, ERR_NOT_FOUND, "checkpoint %s is removed already", id);
+    if (fd < 0)
+        return error_set_errno(err, errno, "remove checkpoint %s", id);
+    fd_close(fd);
+    try_delete(all, id);
+    return true;
+}
+
+/* ---- what killed servers left ---- */
+
+/** ".new-SERVER-ID" and ".del-SERVER-ID". */
+static bool is_leftover(const char *name, bool (*alive)(void *arg, const char *server), void *arg)
+{
+    char server[64];
+    const char *dash = strchr(name + 5, '-');
+
+    if ((strncmp(name, ".new-", 5) != 0 && strncmp(name, ".del-", 5) != 0) || !dash ||
+        (size_t)(dash - name - 5) >= sizeof server)
+        return false;
+    (void)snprintf(server, sizeof server, "%.*s", (int)(dash - name - 5), name + 5);
+    return !alive(arg, server);
+}
+
+static void sweep_halves(struct checkpoints *all, bool (*alive)(void *arg, const char *server),
+                         void *arg)
+{
+    int fd = openat(all->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!dir) {
+        fd_close(fd);
+        return;
+    }
+    for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        if (e->d_name[0] == '.' && strlen(e->d_name) > 5 && is_leftover(e->d_name, alive, arg))
+            (void)!fd_remove_tree(all->dir_fd, e->d_name, NULL);
+    }
+    closedir(dir);
+}
+
+void checkpoint_sweep(struct checkpoints *all, bool (*alive)(void *arg, const char *server),
+                      void *arg)
+{
+    struct names names;
+
+    sweep_halves(all, alive, arg);
+    names = list(all->dir_fd, CHECKPOINT_TEMPORARY "_");
+    for (size_t i = 0; i < names.count; i++) {
+        struct id lowers[MOUNTS_LOWERS_MAX];
+        char server[64] = "";
+
+        if (checkpoint_read(all, names.at[i].text, lowers, server) >= 0 && !alive(arg, server))
+            (void)!checkpoint_remove(all, names.at[i].text, NULL);
+    }
+    free(names.at);
+    names = list(all->removed_fd, "");
+    for (size_t i = 0; i < names.count; i++)
+        try_delete(all, names.at[i].text);
+    free(names.at);
+}

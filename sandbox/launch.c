@@ -1,0 +1,353 @@
+#include "sandbox/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel/base/clock.h"
+#include "kernel/base/fd.h"
+#include "kernel/base/list.h"
+#include "sandbox/landlock.h"
+#include "sandbox/launch_child.h"
+
+#define NAMESPACES                                                                            \
+    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | \
+     CLONE_NEWCGROUP)
+
+/* One clone to be made; lives on the asking thread's stack. */
+struct launch_job {
+    struct list link;
+    const struct launch_child *child;
+    pid_t pid;
+    int pidfd;
+    struct error error;
+    bool ok, finished;
+};
+
+struct launcher {
+    int landlock_abi; /* constant */
+    bool root;        /* constant: the server is root */
+
+    pthread_mutex_t lock; /* guards everything below */
+    pthread_cond_t work;  /* for the thread: a job, or the end */
+    pthread_cond_t done;  /* for the askers */
+    struct list jobs;
+    bool running, stopping;
+    pthread_t thread;
+};
+
+/* ---- the launcher thread ---- */
+
+static long clone_child(const struct launch_plan *plan, int *ret_pidfd)
+{
+    int cgroup_fd = cgroup_clone_fd(plan->cgroup);
+    struct clone_args args;
+
+    if (cgroup_fd < 0)
+        return syscall(SYS_clone, NAMESPACES | CLONE_PIDFD | SIGCHLD, NULL, ret_pidfd, NULL, NULL);
+    memset(&args, 0, sizeof args);
+    args.flags = NAMESPACES | CLONE_PIDFD | CLONE_INTO_CGROUP;
+    args.pidfd = (uint64_t)(uintptr_t)ret_pidfd;
+    args.exit_signal = SIGCHLD;
+    args.cgroup = (uint64_t)cgroup_fd;
+    return syscall(SYS_clone3, &args, sizeof args);
+}
+
+static void run_job(struct launch_job *job)
+{
+    const struct launch_plan *plan = job->child->plan;
+    struct error leave = ERROR_INIT;
+    long pid;
+
+    if (!cgroup_enter(plan->cgroup_host, plan->cgroup, &job->error))
+        return;
+    pid = clone_child(plan, &job->pidfd);
+    if (pid == 0)
+        launch_child(job->child);
+    if (pid < 0) {
+        int saved = errno;
+
+        if (saved == EPERM || saved == ENOSPC || saved == EUSERS)
+            error_set(&job->error, ERR_UNSUPPORTED,
+                      "clone with new namespaces: %s; user namespaces are switched off or used up: see "
+                      "/proc/sys/user/max_user_namespaces and kernel.unprivileged_userns_clone",
+                      strerror(saved));
+        else
+            error_set_errno(&job->error, saved, "clone with new namespaces");
+    } else {
+        job->pid = (pid_t)pid;
+        job->ok = true;
+    }
+    /* Staying in a sandbox's group would count this thread as part of it. */
+    if (!cgroup_enter(plan->cgroup_host, NULL, &leave) && job->ok) {
+        job->ok = false;
+        job->error = leave;
+        (void)syscall(SYS_pidfd_send_signal, job->pidfd, SIGKILL, NULL, 0);
+        (void)waitid((idtype_t)P_PIDFD, (id_t)job->pidfd, &(siginfo_t){ 0 }, WEXITED);
+        fd_close(job->pidfd);
+    }
+}
+
+static void *launcher_main(void *arg)
+{
+    struct launcher *l = arg;
+
+    (void)prctl(PR_SET_NAME, "aios-launcher");
+    /* Groups are a thread's own below the C library, and a child's for ever once it is in its
+     * user namespace: none are handed on. */
+    if (l->root)
+        (void)syscall(SYS_setgroups, 0, NULL);
+    pthread_mutex_lock(&l->lock);
+    for (;;) {
+        struct launch_job *job;
+
+        while (list_empty(&l->jobs) && !l->stopping)
+            pthread_cond_wait(&l->work, &l->lock);
+        if (list_empty(&l->jobs))
+            break;
+        job = LIST_ENTRY(l->jobs.next, struct launch_job, link);
+        list_remove(&job->link);
+        pthread_mutex_unlock(&l->lock);
+        run_job(job);
+        pthread_mutex_lock(&l->lock);
+        job->finished = true;
+        pthread_cond_broadcast(&l->done);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static bool launcher_start_locked(struct launcher *l, struct error *err)
+{
+    sigset_t all;
+    sigset_t old;
+    int rc;
+
+    if (l->running)
+        return true;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(&l->thread, NULL, launcher_main, l);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc != 0)
+        return error_set_errno(err, rc, "start the launcher thread");
+    l->running = true;
+    return true;
+}
+
+struct launcher *launcher_new(struct error *err)
+{
+    struct launcher *l = calloc(1, sizeof *l);
+
+    if (!l) {
+        error_set(err, ERR_NOMEM, "a launcher");
+        return NULL;
+    }
+    l->landlock_abi = landlock_abi();
+    l->root = geteuid() == 0;
+    pthread_mutex_init(&l->lock, NULL);
+    cond_init(&l->work);
+    cond_init(&l->done);
+    list_init(&l->jobs);
+    return l;
+}
+
+void launcher_free(struct launcher *l)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->stopping = true;
+    pthread_cond_signal(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    if (l->running)
+        pthread_join(l->thread, NULL);
+    pthread_cond_destroy(&l->done);
+    pthread_cond_destroy(&l->work);
+    pthread_mutex_destroy(&l->lock);
+    free(l);
+}
+
+/* Have the launcher thread clone; it needs a millisecond at most, so this is not interrupted. */
+static bool clone_on_launcher(struct launcher *l, struct launch_job *job, struct error *err)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!launcher_start_locked(l, err)) {
+        pthread_mutex_unlock(&l->lock);
+        return false;
+    }
+    list_append(&l->jobs, &job->link);
+    pthread_cond_signal(&l->work);
+    while (!job->finished)
+        pthread_cond_wait(&l->done, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+    if (job->ok)
+        return true;
+    if (err)
+        *err = job->error;
+    return false;
+}
+
+/* ---- the asking thread ---- */
+
+static bool write_maps(pid_t pid, const struct launch_plan *plan, struct error *err)
+{
+    char path[64];
+    char line[64];
+
+    snprintf(path, sizeof path, "/proc/%d/setgroups", pid);
+    if (!fd_write_file(AT_FDCWD, path, "deny", err))
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/gid_map", pid);
+    snprintf(line, sizeof line, "1000 %u 1\n", plan->host_gid);
+    if (!fd_write_file(AT_FDCWD, path, line, err))
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/uid_map", pid);
+    snprintf(line, sizeof line, "1000 %u 1\n", plan->host_uid);
+    return fd_write_file(AT_FDCWD, path, line, err);
+}
+
+/* Wait until @fd can be read.  Cancelling is looked at every 50 ms; a launch takes two. */
+static bool wait_readable(int fd, const struct wait *w, struct error *err)
+{
+    for (;;) {
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        int rc;
+
+        if (!wait_check(w, err))
+            return false;
+        rc = poll(&p, 1, clock_left_ms(w->deadline_ns, 50));
+        if (rc > 0)
+            return true;
+        if (rc < 0 && errno != EINTR)
+            return error_set_errno(err, errno, "wait for the sandbox");
+    }
+}
+
+static bool child_fault(const struct launch_message *message, struct error *err)
+{
+    const char *advice = "";
+
+    if (message->os_errno == EPERM || message->os_errno == EACCES)
+        advice = "; the kernel or an outer container does not allow it: see `aios doctor`";
+    else if (message->os_errno == ENOSYS || message->os_errno == ENODEV ||
+             message->os_errno == EINVAL)
+        advice = "; this kernel may lack the feature: see `aios doctor`";
+    return error_set(err, ERR_UNSUPPORTED, "%s: %s%s", message->what, strerror(message->os_errno),
+                     advice);
+}
+
+/* The child's report with its descriptors, then the end of file that a successful exec is. */
+static bool await_guest(int control, int fds[LAUNCH_FD_COUNT], const struct wait *w,
+                        struct error *err)
+{
+    struct launch_message message;
+    size_t fd_count = 0;
+    ssize_t n;
+
+    if (!wait_readable(control, w, err))
+        return false;
+    n = fd_recv(control, &message, sizeof message, fds, LAUNCH_FD_COUNT, &fd_count, err);
+    if (n < 0)
+        return false;
+    if (n != (ssize_t)sizeof message)
+        return error_set(err, ERR_LOST, "the sandbox died while it was set up (out of memory?)");
+    if (message.what)
+        return child_fault(&message, err);
+    if (fd_count != LAUNCH_FD_COUNT) {
+        for (size_t i = 0; i < fd_count; i++)
+            fd_close(fds[i]);
+        return error_set(err, ERR_LIMIT, "too many open files to set up a sandbox");
+    }
+    if (wait_readable(control, w, err)) {
+        n = recv(control, &message, sizeof message, 0);
+        if (n == 0)
+            return true;
+        if (n == (ssize_t)sizeof message)
+            (void)child_fault(&message, err);
+        else
+            error_set_errno(err, errno, "hear from the sandbox");
+    }
+    for (size_t i = 0; i < LAUNCH_FD_COUNT; i++)
+        fd_close(fds[i]);
+    return false;
+}
+
+static void end_child(int pidfd)
+{
+    siginfo_t info;
+
+    (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED) < 0 && errno == EINTR)
+        ;
+    fd_close(pidfd);
+}
+
+bool launch_run(struct launcher *l, const struct launch_plan *plan, struct launch_result *ret,
+                const struct wait *w, struct error *err)
+{
+    struct launch_child child = { .plan = plan };
+    struct launch_job job = { .child = &child, .pidfd = -1 };
+    int fds[LAUNCH_FD_COUNT];
+    int control[2];
+    int stream[2];
+    bool ok;
+
+    if (plan->host_uid == 0 || plan->host_gid == 0)
+        return error_set(err, ERR_INVALID,
+                         "a sandbox is never mapped to the host's root; set sandbox.host_uid to an "
+                         "unused uid");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
+        return error_set_errno(err, errno, "a socket pair");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, stream) < 0) {
+        fd_close(control[0]);
+        fd_close(control[1]);
+        return error_set_errno(err, errno, "a socket pair");
+    }
+    list_init(&job.link);
+    child.control = control[1];
+    child.stream = stream[1];
+    child.parent_ends[0] = control[0];
+    child.parent_ends[1] = stream[0];
+    child.root_server = l->root;
+    child.landlock_abi = l->landlock_abi;
+    child.limit_pids = cgroup_host_mode(plan->cgroup_host) == SANDBOX_CGROUP_NONE;
+    ok = clone_on_launcher(l, &job, err);
+    fd_close(control[1]);
+    fd_close(stream[1]);
+    if (ok) {
+        ok = write_maps(job.pid, plan, err);
+        if (ok && send(control[0], "g", 1, MSG_NOSIGNAL) != 1)
+            ok = error_set_errno(err, errno, "start the sandbox's setup");
+        ok = ok && await_guest(control[0], fds, w, err);
+        if (!ok)
+            end_child(job.pidfd);
+    }
+    fd_close(control[0]);
+    if (!ok) {
+        fd_close(stream[0]);
+        return false;
+    }
+    *ret = (struct launch_result){
+        .pid = job.pid,
+        .pidfd = job.pidfd,
+        .stream = stream[0],
+        .notify_fd = fds[LAUNCH_FD_NOTIFY],
+        .layer_fd = fds[LAUNCH_FD_LAYER],
+        .userns_fd = fds[LAUNCH_FD_USERNS],
+        .mntns_fd = fds[LAUNCH_FD_MNTNS],
+    };
+    return true;
+}

@@ -1,0 +1,61 @@
+/*
+ * launch - from a complete plan to a running guest: clone, namespaces, mounts, filters, exec.
+ *
+ * Everything that needs memory or names is prepared before the clone; the child makes
+ * async-signal-safe calls only and reports {stage, errno} when it cannot go on.
+ *
+ * The launcher is one thread, made at the first launch, that lives as long as the back end: the
+ * parent-death signal of a child follows the thread that cloned it.  When the process dies, by
+ * whatever means, the kernel kills every guest, and with it (PID 1) all that ran inside.
+ *
+ * Threads: launch_run() from any; the child is cloned on the launcher thread.
+ * Blocking: launch_run() until exec has happened or the deadline passed.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kernel/base/cancel.h"
+#include "kernel/base/error.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/mounts.h"
+
+struct launcher;
+
+struct launch_plan {
+    struct cgroup_host *cgroup_host; /* borrowed */
+    struct cgroup *cgroup;           /* borrowed */
+    const struct mounts_plan *mounts;
+    uint32_t host_uid, host_gid; /* what the agent is outside; the inside is 1000:1000 */
+    uint64_t memory_bytes;       /* for resource limits where there is no cgroup */
+    uint32_t pids;
+    const char *host_name;       /* inside: "computer" */
+    int guest_fd;                /* sealed memory file; borrowed */
+};
+
+struct launch_result {
+    pid_t pid;     /* PID 1 of the sandbox, as the host sees it */
+    int pidfd;
+    int stream;    /* the host's end of the guest's stream, non-blocking */
+    int notify_fd; /* seccomp listener */
+    int layer_fd;  /* O_PATH|O_DIRECTORY of the writable layer's tmpfs, see mounts.h */
+    int userns_fd; /* the sandbox's user namespace, to enter it again for a checkpoint */
+    int mntns_fd;
+};
+
+NODISCARD struct launcher *launcher_new(struct error *err);
+void launcher_free(struct launcher *l);
+DEFINE_CLEANUP(struct launcher, launcher_free)
+
+/** ERR_UNSUPPORTED with the stage and the kernel's answer ("mount overlay on /usr: EPERM; …what to do"),
+ *  ERR_TIMEOUT; nothing is left behind on failure. */
+NODISCARD bool launch_run(struct launcher *l, const struct launch_plan *plan,
+                          struct launch_result *ret, const struct wait *w, struct error *err);
+
+/** Run @fn(@arg) in a forked child that has entered the user and mount namespaces (all
+ *  capabilities there, uid 1000), and wait for its exit code: for copying layers.  The
+ *  child may make async-signal-safe calls only and is killed at the deadline. */
+NODISCARD bool launch_inside(int userns_fd, int mntns_fd, int (*fn)(void *arg), void *arg,
+                             int *ret_exit, const struct wait *w, struct error *err);

@@ -1,0 +1,234 @@
+#include "sandbox/launch_child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <linux/securebits.h>
+#include <net/if.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sandbox/landlock.h"
+#include "sandbox/seccomp.h"
+
+#define INSIDE_ID 1000
+#define STREAM_FD 3
+
+/* Where the agent may write, for Landlock; the mounts say the same by other means. */
+static const char *const writable[] = {
+    "/dev/shm", "/dev/pts", "/etc", "/home", "/opt", "/proc", "/run", "/srv", "/tmp", "/usr", "/var",
+    "/workspace",
+};
+
+static bool child_send(int control, const struct launch_message *message, const int *fds,
+                       size_t fd_count)
+{
+    char space[CMSG_SPACE(sizeof(int) * LAUNCH_FD_COUNT)] = { 0 };
+    struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof *message };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+    if (fd_count > 0) {
+        struct cmsghdr *cmsg = (struct cmsghdr *)(void *)space;
+
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+        memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * fd_count);
+        msg.msg_control = space;
+        msg.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+    }
+    return sendmsg(control, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof *message;
+}
+
+static _Noreturn void child_fail(const struct launch_child *child, const char *what, int os_errno)
+{
+    struct launch_message message = { .what = what, .os_errno = os_errno };
+
+    (void)child_send(child->control, &message, NULL, 0);
+    _exit(127);
+}
+
+/* Best effort: each is a second line behind the filter or the cgroup. */
+static void lower_namespace_limits(void)
+{
+    static const struct {
+        const char *path, *value;
+    } rows[] = {
+        { "/proc/sys/user/max_user_namespaces", "0" },
+        { "/proc/sys/user/max_inotify_instances", "64" },
+        { "/proc/sys/user/max_inotify_watches", "65536" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        int fd = open(rows[i].path, O_WRONLY | O_CLOEXEC);
+
+        if (fd < 0)
+            continue;
+        if (write(fd, rows[i].value, strlen(rows[i].value)) < 0)
+            errno = 0;
+        close(fd);
+    }
+}
+
+static bool loopback_up(void)
+{
+    struct ifreq req = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int rc;
+
+    if (fd < 0)
+        return false;
+    rc = ioctl(fd, SIOCSIFFLAGS, &req);
+    close(fd);
+    return rc == 0;
+}
+
+static void set_limit(int resource, rlim_t soft, rlim_t hard)
+{
+    struct rlimit now;
+    struct rlimit want;
+
+    if (getrlimit((__rlimit_resource_t)resource, &now) < 0)
+        return;
+    want.rlim_max = MIN(hard, now.rlim_max);
+    want.rlim_cur = MIN(soft, want.rlim_max);
+    (void)setrlimit((__rlimit_resource_t)resource, &want);
+}
+
+static void set_limits(const struct launch_child *child)
+{
+    set_limit(RLIMIT_CORE, 0, 0);
+    set_limit(RLIMIT_NOFILE, 4096, 65536);
+    set_limit(RLIMIT_MSGQUEUE, 819200, 819200);
+    set_limit(RLIMIT_SIGPENDING, 4096, 4096);
+    if (child->limit_pids) {
+        /* Counted per user namespace, so that sandboxes do not count each other. */
+        set_limit(RLIMIT_NPROC, child->plan->pids, child->plan->pids);
+        set_limit(RLIMIT_DATA, child->plan->memory_bytes, child->plan->memory_bytes);
+    }
+}
+
+static bool drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2] = { 0 };
+
+    if (prctl(PR_SET_SECUREBITS,
+              SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+                  SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+                  SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) < 0)
+        return false;
+    for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
+        if (prctl(PR_CAPBSET_DROP, cap) < 0)
+            return false;
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return syscall(SYS_capset, &header, data) == 0;
+}
+
+/* 0, 1 and 2 become /dev/null, the stream 3, and everything else closes at exec. */
+static bool arrange_descriptors(const struct launch_child *child)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null < 0)
+        return false;
+    for (int fd = 0; fd < STREAM_FD; fd++)
+        if (dup2(null, fd) < 0)
+            return false;
+    if (dup2(child->stream, STREAM_FD) < 0)
+        return false;
+    return syscall(SYS_close_range, STREAM_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) == 0;
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        (void)signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void become_inside_user(const struct launch_child *child)
+{
+    if (!child->root_server)
+        return;
+    /* The mapped identity; capabilities in the new namespace stay, since uid 0 is not mapped. */
+    if (syscall(SYS_setresgid, INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0 ||
+        syscall(SYS_setresuid, INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0)
+        child_fail(child, "become the sandbox's user", errno);
+}
+
+/* The last steps, after which this process is the guest. */
+static _Noreturn void confine_and_exec(const struct launch_child *child, int *fds)
+{
+    static char name[] = "aios-guest";
+    char *argv[] = { name, NULL };
+    char *envp[] = { NULL };
+    struct launch_message done = { .what = NULL };
+
+    if (!drop_capabilities())
+        child_fail(child, "drop all capabilities", errno);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        child_fail(child, "set no_new_privs", errno);
+    if (!landlock_apply(child->landlock_abi, writable, ARRAY_LEN(writable)))
+        child_fail(child, "restrict files with Landlock", errno);
+    /* Again: changing credentials forgets it. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        child_fail(child, "ask to die with the server", errno);
+    fds[LAUNCH_FD_NOTIFY] = seccomp_install(seccomp_filter());
+    if (fds[LAUNCH_FD_NOTIFY] < 0)
+        child_fail(child, "install the system call filter", errno);
+    if (!child_send(child->control, &done, fds, LAUNCH_FD_COUNT))
+        _exit(127);
+    (void)syscall(SYS_execveat, child->plan->guest_fd, "", argv, envp, AT_EMPTY_PATH);
+    child_fail(child, "start the guest", errno);
+}
+
+_Noreturn void launch_child(const struct launch_child *child)
+{
+    const struct launch_plan *plan = child->plan;
+    struct mounts_fault fault = { .what = "mounts" };
+    struct mounts_ready ready;
+    int fds[LAUNCH_FD_COUNT];
+    char go;
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    reset_signals();
+    (void)close(child->parent_ends[0]);
+    (void)close(child->parent_ends[1]);
+    /* The identity maps are written by the parent; an end of file says that it has died. */
+    if (recv(child->control, &go, 1, 0) != 1)
+        _exit(127);
+    if (!mounts_open(plan->mounts, &ready, &fault))
+        child_fail(child, fault.what, fault.os_errno);
+    become_inside_user(child);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)prctl(PR_SET_DUMPABLE, 1); /* so that its own /proc files are its own */
+    (void)setsid();
+    (void)umask(022);
+    fds[LAUNCH_FD_USERNS] = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+    fds[LAUNCH_FD_MNTNS] = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (fds[LAUNCH_FD_USERNS] < 0 || fds[LAUNCH_FD_MNTNS] < 0)
+        child_fail(child, "open its own namespaces", errno);
+    if (sethostname(plan->host_name, strlen(plan->host_name)) < 0)
+        child_fail(child, "set the host name", errno);
+    if (!loopback_up())
+        child_fail(child, "bring up the loopback interface", errno);
+    lower_namespace_limits();
+    set_limits(child);
+    if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
+        child_fail(child, fault.what, fault.os_errno);
+    if (!arrange_descriptors(child))
+        child_fail(child, "arrange the descriptors", errno);
+    confine_and_exec(child, fds);
+}

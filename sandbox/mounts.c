@@ -1,0 +1,373 @@
+#include "sandbox/mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "kernel/base/attr.h"
+
+/* Folders of the upper layers in which the agent may add things.  Parents come first. */
+static const struct {
+    const char *path;
+    mode_t mode;
+} upper_dirs[] = {
+    { "root/dev", 0755 },
+    { "root/dev/shm", 01777 },
+    { "root/etc", 0755 },
+    { "root/home", 0755 },
+    { "root/home/agent", 0755 },
+    { "root/opt", 0755 },
+    { "root/run", 0755 },
+    { "root/srv", 0755 },
+    { "root/tmp", 01777 },
+    { "root/var", 0755 },
+    { "root/var/cache", 0755 },
+    { "root/var/lib", 0755 },
+    { "root/var/log", 0755 },
+    { "root/var/tmp", 01777 },
+    { "root/workspace", 0755 },
+    { "usr/bin", 0755 },
+    { "usr/include", 0755 },
+    { "usr/lib", 0755 },
+    { "usr/lib/python3", 0755 },
+    { "usr/lib/python3/dist-packages", 0755 },
+    { "usr/local", 0755 },
+    { "usr/local/bin", 0755 },
+    { "usr/local/include", 0755 },
+    { "usr/local/lib", 0755 },
+    { "usr/local/sbin", 0755 },
+    { "usr/local/share", 0755 },
+    { "usr/sbin", 0755 },
+    { "usr/share", 0755 },
+};
+
+/* Files of /proc that speak of the whole machine.  Most are root's anyway; a mask is a mount, so
+ * it holds in every spelling and for every kind of descriptor. */
+static const char *const proc_masked_files[] = {
+    "kcore",     "keys",     "key-users", "kallsyms",   "timer_list", "kmsg",     "sysrq-trigger",
+    "modules",   "iomem",    "ioports",   "interrupts", "config.gz",  "cmdline",  "slabinfo",
+    "schedstat", "sched_debug", "kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo",
+};
+static const char *const proc_masked_dirs[] = { "acpi", "bus", "driver", "fs", "irq", "scsi" };
+
+static const struct {
+    const char *host;
+    const char *inside;
+    unsigned minor;
+    unsigned major;
+} devices[] = {
+    { "/dev/null", "new/dev/null", 3, 1 },     { "/dev/zero", "new/dev/zero", 5, 1 },
+    { "/dev/full", "new/dev/full", 7, 1 },     { "/dev/random", "new/dev/random", 8, 1 },
+    { "/dev/urandom", "new/dev/urandom", 9, 1 }, { "/dev/tty", "new/dev/tty", 0, 5 },
+};
+
+static bool fault(struct mounts_fault *ret, const char *what)
+{
+    ret->what = what;
+    ret->os_errno = errno;
+    return false;
+}
+
+/* ---- opening: no stdio, since that is no place for locks ---- */
+
+struct text {
+    char *data;
+    size_t size;
+    size_t len;
+};
+
+static void put(struct text *t, const char *word)
+{
+    while (*word && t->len + 1 < t->size)
+        t->data[t->len++] = *word++;
+    t->data[t->len] = '\0';
+}
+
+static void put_number(struct text *t, uint64_t n)
+{
+    char digits[24];
+    size_t at = sizeof digits - 1;
+
+    digits[at] = '\0';
+    do {
+        digits[--at] = (char)('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+    put(t, digits + at);
+}
+
+/* A folder's name through this process's own descriptors, which stay open until exec. */
+static bool put_folder(struct text *t, const char *path)
+{
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return false;
+    put(t, "/proc/self/fd/");
+    put_number(t, (uint64_t)fd);
+    return true;
+}
+
+static bool put_layers(struct text *t, const char *const *lowers, size_t count, const char *lowest,
+                       const char *rest)
+{
+    put(t, "lowerdir=");
+    for (size_t i = 0; i < count; i++) {
+        if (!put_folder(t, lowers[i]))
+            return false;
+        put(t, ":");
+    }
+    if (!put_folder(t, lowest))
+        return false;
+    put(t, rest);
+    return true;
+}
+
+/* A clone of the mount at @path, detached, not yet visible. */
+static int tree_of(const char *path, bool recursive)
+{
+    return open_tree(AT_FDCWD, path,
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW |
+                         (recursive ? AT_RECURSIVE : 0));
+}
+
+bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
+                 struct mounts_fault *ret_fault)
+{
+    struct text size = { .data = ret->size, .size = sizeof ret->size };
+    struct text inodes = { .data = ret->inodes, .size = sizeof ret->inodes };
+    struct text root = { .data = ret->root_options, .size = sizeof ret->root_options };
+    struct text usr = { .data = ret->usr_options, .size = sizeof ret->usr_options };
+
+    ret->plan = plan;
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return fault(ret_fault, "separate the mounts from the host's");
+    put_number(&size, plan->disk_bytes);
+    put_number(&inodes, plan->inodes);
+    ret->stage_fd = open(plan->stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (ret->stage_fd < 0)
+        return fault(ret_fault, "open the server's run-time folder");
+    if (!put_layers(&root, plan->lower_root, plan->lower_count, plan->skeleton,
+                    ",upperdir=root,workdir=root-work,userxattr") ||
+        !put_layers(&usr, plan->lower_usr, plan->lower_count, "/usr",
+                    ",upperdir=usr,workdir=usr-work,userxattr"))
+        return fault(ret_fault, "open the layers of the file system");
+    for (size_t i = 0; i < plan->dir_count; i++) {
+        const struct mounts_dir *dir = &plan->dirs[i];
+
+        ret->trees[i] = dir->idmap_fd >= 0 ? dir->idmap_fd : tree_of(dir->path, true);
+        if (ret->trees[i] < 0)
+            return fault(ret_fault, "open a folder of the host");
+    }
+    return true;
+}
+
+/* ---- applying: the current folder is the writable layer's tmpfs ---- */
+
+/* The tmpfs, attached at the stage.  By descriptors, since the way there may be closed to this user. */
+static int mount_layer(const struct mounts_ready *ready)
+{
+    int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    int layer = -1;
+
+    if (fs < 0)
+        return -1;
+    if (fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755", 0) == 0 &&
+        fsconfig(fs, FSCONFIG_SET_STRING, "size", ready->size, 0) == 0 &&
+        fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", ready->inodes, 0) == 0 &&
+        fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+        layer = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    close(fs);
+    if (layer >= 0 && move_mount(layer, "", ready->stage_fd, "",
+                                 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
+        int saved = errno;
+
+        close(layer);
+        errno = saved;
+        return -1;
+    }
+    return layer;
+}
+
+static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
+                        struct mounts_fault *ret)
+{
+    static const char *const tops[] = { "root", "root-work", "usr", "usr-work", "new", "empty",
+                                        "shm" };
+    int layer;
+
+    layer = mount_layer(ready);
+    if (layer < 0)
+        return fault(ret, "mount the tmpfs of the writable layer");
+    if (fchdir(layer) < 0)
+        return fault(ret, "enter the writable layer");
+    close(layer);
+    for (size_t i = 0; i < ARRAY_LEN(tops); i++)
+        if (mkdir(tops[i], 0755) < 0)
+            return fault(ret, "make the folders of the writable layer");
+    for (size_t i = 0; i < ARRAY_LEN(upper_dirs); i++) {
+        /* A sticky mode needs chmod: mkdir applies the umask. */
+        if (mkdir(upper_dirs[i].path, upper_dirs[i].mode) < 0 ||
+            ((upper_dirs[i].mode & 01000) && chmod(upper_dirs[i].path, upper_dirs[i].mode) < 0))
+            return fault(ret, "make the folders of the writable layer");
+    }
+    if (chmod("shm", 01777) < 0)
+        return fault(ret, "make the folders of the writable layer");
+    *ret_layer_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (*ret_layer_fd < 0)
+        return fault(ret, "open the writable layer");
+    return true;
+}
+
+static bool apply_overlays(const struct mounts_ready *ready, struct mounts_fault *ret)
+{
+    if (mount("overlay", "new", "overlay", MS_NOSUID | MS_NODEV, ready->root_options) < 0)
+        return fault(ret, "mount the overlay on /");
+    if (mount("overlay", "new/usr", "overlay", MS_NOSUID | MS_NODEV, ready->usr_options) < 0)
+        return fault(ret, "mount the overlay on /usr");
+    return true;
+}
+
+/* Put the detached mount @tree (consumed) on @path. */
+static bool attach(int tree, const char *path)
+{
+    int rc = move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+    int saved = errno;
+
+    close(tree);
+    errno = saved;
+    return rc == 0;
+}
+
+static bool apply_devices(struct mounts_fault *ret)
+{
+    int tree;
+
+    for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
+        struct stat st;
+
+        tree = tree_of(devices[i].host, false);
+        if (tree < 0)
+            return fault(ret, "open a device of the host");
+        /* What is mounted is what was looked at: nobody can exchange it in between. */
+        if (fstat(tree, &st) < 0)
+            return fault(ret, "look at a device of the host");
+        if (!S_ISCHR(st.st_mode) || major(st.st_rdev) != devices[i].major ||
+            minor(st.st_rdev) != devices[i].minor) {
+            errno = ENODEV;
+            return fault(ret, "check a device of the host (/dev/null and the like)");
+        }
+        if (!attach(tree, devices[i].inside))
+            return fault(ret, "mount a device");
+    }
+    if (mount("devpts", "new/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+              "newinstance,ptmxmode=0666,mode=0620") < 0)
+        return fault(ret, "mount devpts");
+    tree = tree_of("shm", false);
+    if (tree < 0 || !attach(tree, "new/dev/shm"))
+        return fault(ret, "mount /dev/shm");
+    return true;
+}
+
+static bool apply_proc(struct mounts_fault *ret)
+{
+    struct mount_attr read_only = { .attr_set = MOUNT_ATTR_RDONLY };
+    int tree;
+
+    if (mount("proc", "new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        return fault(ret, "mount /proc");
+    if (chdir("new/proc") < 0)
+        return fault(ret, "enter /proc");
+    for (size_t i = 0; i < ARRAY_LEN(proc_masked_files); i++) {
+        if (faccessat(AT_FDCWD, proc_masked_files[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        tree = tree_of("../dev/null", false);
+        if (tree < 0 || !attach(tree, proc_masked_files[i]))
+            return fault(ret, "mask a file of /proc");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(proc_masked_dirs); i++) {
+        if (faccessat(AT_FDCWD, proc_masked_dirs[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        tree = tree_of("../../empty", false);
+        if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &read_only, sizeof read_only) < 0 ||
+            !attach(tree, proc_masked_dirs[i]))
+            return fault(ret, "mask a folder of /proc");
+    }
+    tree = tree_of("sys", false);
+    if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &read_only, sizeof read_only) < 0 ||
+        !attach(tree, "sys"))
+        return fault(ret, "make /proc/sys read-only");
+    if (chdir("../..") < 0)
+        return fault(ret, "leave /proc");
+    return true;
+}
+
+/* mkdir -p below new/, where @path is absolute. */
+static bool make_point(const char *path)
+{
+    char buf[4096 + 8] = "new";
+    size_t len = strlen(path);
+
+    if (len + 4 > sizeof buf) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    memcpy(buf + 3, path, len + 1);
+    for (char *p = buf + 4; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        if (mkdir(buf, 0755) < 0 && errno != EEXIST)
+            return false;
+        *p = '/';
+    }
+    return mkdir(buf, 0755) == 0 || errno == EEXIST;
+}
+
+static bool apply_dirs(const struct mounts_ready *ready, struct mounts_fault *ret)
+{
+    const struct mounts_plan *plan = ready->plan;
+
+    for (size_t i = 0; i < plan->dir_count; i++) {
+        const struct mounts_dir *dir = &plan->dirs[i];
+        struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
+        char inside[4096 + 8] = "new";
+        int tree = ready->trees[i];
+
+        if (!dir->writable)
+            attr.attr_set |= MOUNT_ATTR_RDONLY;
+        if (mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr) < 0)
+            return fault(ret, "protect a folder of the host");
+        if (!make_point(dir->path))
+            return fault(ret, "make the mount point of a host folder");
+        memcpy(inside + 3, dir->path, strlen(dir->path) + 1);
+        if (!attach(tree, inside))
+            return fault(ret, "mount a folder of the host");
+    }
+    return true;
+}
+
+static bool apply_pivot(struct mounts_fault *ret)
+{
+    if (chdir("new") < 0)
+        return fault(ret, "enter the new root");
+    if (syscall(SYS_pivot_root, ".", ".") < 0)
+        return fault(ret, "pivot_root");
+    if (umount2(".", MNT_DETACH) < 0)
+        return fault(ret, "let go of the old root");
+    if (chdir("/") < 0)
+        return fault(ret, "enter /");
+    return true;
+}
+
+bool mounts_apply(const struct mounts_ready *ready, int *ret_layer_fd, struct mounts_fault *ret)
+{
+    return apply_layer(ready, ret_layer_fd, ret) && apply_overlays(ready, ret) &&
+           apply_devices(ret) && apply_proc(ret) && apply_dirs(ready, ret) &&
+           apply_pivot(ret);
+}

@@ -1,0 +1,79 @@
+/*
+ * mounts - the file system of a sandbox: what is visible, where writes go.
+ *
+ * One tmpfs (size = the disk limit) holds the writable layer: its folders `root` and `usr` are the
+ * upper layers of two overlays, `root-work` and `usr-work` their work folders.  The overlay on / has
+ * the skeleton (a small read-only tree made once: synthesised /etc, mount points, links like
+ * bin -> usr/bin) as its lowest layer, the overlay on /usr the host's /usr.  Frozen layers of a
+ * checkpoint lie between, newest first.  Folders in which the agent may add things exist in the
+ * upper layers, owned by the agent.  /proc is private with kernel-wide files masked; /dev holds
+ * null, zero, full, random, urandom and tty, a devpts of its own and shm; there is no /sys.
+ *
+ * Ownership: a plan's strings are the caller's and outlive its use.
+ * Threads: mounts_open() and mounts_apply() in the child only, async-signal-safe.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kernel/base/error.h"
+
+#define MOUNTS_DIRS_MAX 64
+#define MOUNTS_LOWERS_MAX 8
+#define MOUNTS_OPTIONS_MAX 512
+
+/** Folders of the writable layer's tmpfs. */
+#define MOUNTS_LAYER_ROOT "root"
+#define MOUNTS_LAYER_USR "usr"
+
+struct mounts_dir {
+    const char *path; /* on the host and inside; absolute, no link in it, not / */
+    bool writable;
+    int idmap_fd; /* detached, id-mapped mount made by mounts_idmap(); -1: bind the path itself */
+};
+
+struct mounts_plan {
+    const char *stage;    /* an existing folder of the host to mount on; private to the child */
+    const char *skeleton; /* lowest layer of / */
+    const char *lower_root[MOUNTS_LOWERS_MAX]; /* frozen layers, newest first */
+    const char *lower_usr[MOUNTS_LOWERS_MAX];
+    size_t lower_count;
+    uint64_t disk_bytes;
+    uint64_t inodes;
+    struct mounts_dir dirs[MOUNTS_DIRS_MAX];
+    size_t dir_count;
+};
+
+/** Where in the child something went wrong, for the message. */
+struct mounts_fault {
+    const char *what; /* a constant: "mount the overlay on /usr" */
+    int os_errno;
+};
+
+/** A plan with its folders opened by the child. */
+struct mounts_ready {
+    const struct mounts_plan *plan; /* borrowed */
+    int trees[MOUNTS_DIRS_MAX];     /* detached mounts of the host folders */
+    int stage_fd;
+    char size[24], inodes[24]; /* of the tmpfs */
+    char root_options[MOUNTS_OPTIONS_MAX];
+    char usr_options[MOUNTS_OPTIONS_MAX];
+};
+
+/** In the child, in fresh namespaces, while it still is the server's user on the host: open every
+ *  folder, since the sandbox's user may have no right to pass through what is above them. */
+bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
+                 struct mounts_fault *ret_fault);
+
+/** Then, as uid 1000 inside with all capabilities there.  Ends with the new root in place and the
+ *  old one gone.  *ret_layer_fd is the tmpfs' root. */
+bool mounts_apply(const struct mounts_ready *ready, int *ret_layer_fd, struct mounts_fault *ret);
+
+/** For a server run by root: a detached mount of the folder @path in which files of the folder's
+ *  owner belong to @host_uid and @host_gid, and the other way round.  The descriptor, or -1;
+ *  ERR_UNSUPPORTED when its file system cannot do it.  Blocks for a fork. */
+NODISCARD int mounts_idmap(const char *path, uint32_t host_uid, uint32_t host_gid,
+                           struct error *err);

@@ -1,0 +1,170 @@
+#include "sandbox/pool.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "kernel/base/log.h"
+
+#define NICE           10
+#define RETRY_FIRST_NS (1 * CLOCK_NS_PER_S)
+#define RETRY_MOST_NS  (30 * CLOCK_NS_PER_S)
+
+struct pool {
+    struct pool_config config; /* immutable */
+    struct cancel stop;        /* raised when the pool goes */
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool started, stopping;
+    int busy;
+    int64_t not_before_ns;
+    size_t ready;
+    void *items[POOL_SIZE_MAX];
+};
+
+struct pool *pool_new(const struct pool_config *config, struct error *err)
+{
+    struct pool *p;
+
+    if (config->size < 1 || config->size > POOL_SIZE_MAX) {
+        error_set(err, ERR_INVALID, "pool size %zu is not in 1..%d", config->size, POOL_SIZE_MAX);
+        return NULL;
+    }
+    p = calloc(1, sizeof *p);
+    if (!p) {
+        error_set(err, ERR_NOMEM, "pool");
+        return NULL;
+    }
+    p->config = *config;
+    cancel_init(&p->stop);
+    pthread_mutex_init(&p->lock, NULL);
+    cond_init(&p->wake);
+    return p;
+}
+
+/** Wait until an item is wanted; false when the pool goes. */
+static bool wait_for_need_locked(struct pool *p)
+{
+    while (!p->stopping) {
+        int64_t now_ns = clock_now_ns();
+
+        if (p->ready >= p->config.size || p->busy > 0) {
+            pthread_cond_wait(&p->wake, &p->lock);
+        } else if (now_ns < p->not_before_ns) {
+            struct timespec until = { .tv_sec = p->not_before_ns / CLOCK_NS_PER_S,
+                                      .tv_nsec = p->not_before_ns % CLOCK_NS_PER_S };
+
+            (void)pthread_cond_timedwait(&p->wake, &p->lock, &until);
+        } else {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void *fill(void *arg)
+{
+    struct pool *p = arg;
+    int64_t retry_ns = RETRY_FIRST_NS;
+
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+    pthread_mutex_lock(&p->lock);
+    while (wait_for_need_locked(p)) {
+        struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), POOL_MAKE_NS),
+                          .cancel = &p->stop };
+        struct error err = ERROR_INIT;
+        void *item;
+
+        pthread_mutex_unlock(&p->lock);
+        item = p->config.make(p->config.arg, &w, &err);
+        if (!item && !cancel_raised(&p->stop))
+            log_line(LOG_WARN, "pool", "error=%s", LOG_ESC(err.text));
+        pthread_mutex_lock(&p->lock);
+        if (item) {
+            p->items[p->ready++] = item;
+            retry_ns = RETRY_FIRST_NS;
+        } else {
+            p->not_before_ns = clock_add_ns(clock_now_ns(), retry_ns);
+            retry_ns = MIN(retry_ns * 2, RETRY_MOST_NS);
+        }
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+bool pool_start(struct pool *p)
+{
+    bool started;
+
+    pthread_mutex_lock(&p->lock);
+    if (!p->started && !p->stopping)
+        p->started = pthread_create(&p->thread, NULL, fill, p) == 0;
+    started = p->started;
+    pthread_mutex_unlock(&p->lock);
+    return started;
+}
+
+void *pool_take(struct pool *p)
+{
+    for (;;) {
+        void *item = NULL;
+
+        pthread_mutex_lock(&p->lock);
+        /* The newest: its pages are the warmest.  All are looked at when they are taken. */
+        if (p->ready) {
+            item = p->items[--p->ready];
+            p->not_before_ns = MAX(p->not_before_ns, clock_now_ns() + POOL_SETTLE_NS);
+            pthread_cond_signal(&p->wake);
+        }
+        pthread_mutex_unlock(&p->lock);
+        if (!item || p->config.alive(p->config.arg, item))
+            return item;
+        p->config.destroy(p->config.arg, item);
+    }
+}
+
+void pool_busy(struct pool *p, int change)
+{
+    pthread_mutex_lock(&p->lock);
+    p->busy += change;
+    assert(p->busy >= 0);
+    if (!p->busy)
+        pthread_cond_signal(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+}
+
+size_t pool_ready(struct pool *p)
+{
+    size_t ready;
+
+    pthread_mutex_lock(&p->lock);
+    ready = p->ready;
+    pthread_mutex_unlock(&p->lock);
+    return ready;
+}
+
+void pool_free(struct pool *p)
+{
+    if (!p)
+        return;
+    cancel_raise(&p->stop);
+    pthread_mutex_lock(&p->lock);
+    p->stopping = true;
+    pthread_cond_signal(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    if (p->started)
+        (void)pthread_join(p->thread, NULL);
+    /* They die side by side, so that many take no longer than one. */
+    for (size_t i = 0; i < p->ready; i++)
+        p->config.kill(p->config.arg, p->items[i]);
+    for (size_t i = 0; i < p->ready; i++)
+        p->config.destroy(p->config.arg, p->items[i]);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->lock);
+    cancel_fini(&p->stop);
+    free(p);
+}

@@ -1,0 +1,349 @@
+#include "sandbox/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernel/base/fd.h"
+#include "kernel/base/limits.h"
+#include "sandbox/box.h"
+
+#define DEFAULT_UID      1879048192u /* far from every range that systems hand out */
+#define DEFAULT_MEMORY   (1ull << 30)
+#define DEFAULT_DISK     (512ull << 20)
+#define DEFAULT_PIDS     512u
+#define FDS_PER_COMPUTER 16u
+
+static struct backend *backend_of(struct computer_backend *base)
+{
+    return CONTAINER_OF(base, struct backend, base);
+}
+
+/* ---- folders ---- */
+
+/** The kernel looks layers up as the sandbox's user.  A root server lets just that user's group
+ *  pass through its folders; another server is that user. */
+static bool open_to_sandboxes(const char *path, uint32_t gid, struct error *err)
+{
+    struct stat st;
+
+    if (geteuid() != 0)
+        return true;
+    if (stat(path, &st) != 0)
+        return error_set_errno(err, errno, "look at %s", path);
+    if ((st.st_mode & 0001) || (st.st_gid == gid && (st.st_mode & 0010)))
+        return true;
+    if (chown(path, (uid_t)-1, gid) != 0 || chmod(path, 0710) != 0)
+        return error_set_errno(err, errno, "let sandboxes pass through %s", path);
+    return true;
+}
+
+/** Folders above ours are not ours to change. */
+static bool check_passable(const char *path, uint32_t gid, struct error *err)
+{
+    char part[1024];
+
+    if (geteuid() != 0 || strlen(path) >= sizeof part)
+        return true;
+    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        struct stat st;
+
+        (void)snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
+        if (stat(part, &st) == 0 && !(st.st_mode & 0001) &&
+            !(st.st_gid == gid && (st.st_mode & 0010)))
+            return error_set(err, ERR_INVALID,
+                             "sandboxes of a root server cannot pass through %s (mode %04o) to "
+                             "reach %s; set AIOS_HOME to a folder below /var/lib",
+                             part, (unsigned)(st.st_mode & 07777), path);
+    }
+    return true;
+}
+
+static bool make_folder(const char *given, uint32_t gid, char **ret_path, struct error *err)
+{
+    if (!fd_mkdirs(given, 0700, err))
+        return error_prefix(err, "make %s", given);
+    *ret_path = realpath(given, NULL);
+    if (!*ret_path)
+        return error_set_errno(err, errno, "find %s", given);
+    return open_to_sandboxes(*ret_path, gid, err) && check_passable(*ret_path, gid, err);
+}
+
+static bool make_folders(struct backend *b, const struct sandbox_config *config, struct error *err)
+{
+    size_t size;
+
+    if (!make_folder(config->state_dir, b->host_gid, &b->state_dir, err) ||
+        !make_folder(config->runtime_dir, b->host_gid, &b->runtime_dir, err) ||
+        !make_folder(config->cache_dir, b->host_gid, &b->cache_dir, err))
+        return false;
+    size = strlen(b->runtime_dir) + sizeof "/stage";
+    b->stage = malloc(size);
+    if (!b->stage)
+        return error_set(err, ERR_NOMEM, "sandbox back end");
+    (void)snprintf(b->stage, size, "%s/stage", b->runtime_dir);
+    if (mkdir(b->stage, 0755) != 0 && errno != EEXIST)
+        return error_set_errno(err, errno, "make %s", b->stage);
+    return true;
+}
+
+/* ---- what only computers need ---- */
+
+/** Each sandbox takes about a dozen descriptors, where many systems start programs with 1024. */
+static void raise_fd_limit(void)
+{
+    const rlim_t wanted = LIMIT_COMPUTERS * FDS_PER_COMPUTER;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = MIN(wanted, limit.rlim_max);
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static bool prepare_locked(struct backend *b, struct error *err)
+{
+    raise_fd_limit();
+    if (b->guest_fd < 0)
+        b->guest_fd = fd_sealed_memfd("aios-guest", b->guest_image, b->guest_image_len, err);
+    if (b->guest_fd < 0)
+        return false;
+    /* A root server's sandboxes run as somebody else. */
+    if (fchmod(b->guest_fd, 0555) != 0)
+        return error_set_errno(err, errno, "let sandboxes run the guest");
+    if (!b->skeleton)
+        b->skeleton = skeleton_new(b->cache_dir, "/", err);
+    if (!b->skeleton)
+        return error_prefix(err, "make the root file system of sandboxes");
+    if (!b->launcher)
+        b->launcher = launcher_new(err);
+    if (!b->launcher)
+        return false;
+    if (!b->notify)
+        b->notify = notify_new(err);
+    b->prepared = b->notify != NULL;
+    return b->prepared;
+}
+
+static bool prepare(struct backend *b, struct error *err)
+{
+    bool ok;
+
+    pthread_mutex_lock(&b->prepare_lock);
+    ok = b->prepared || prepare_locked(b, err);
+    pthread_mutex_unlock(&b->prepare_lock);
+    return ok;
+}
+
+/* ---- the pool ---- */
+
+static struct computer_spec default_spec(const struct backend *b)
+{
+    return (struct computer_spec){
+        .memory_bytes = b->defaults.memory_bytes,
+        .disk_bytes = MIN(b->defaults.disk_bytes, b->defaults.memory_bytes / 2),
+        .cpu_milli = b->defaults.cpu_milli,
+        .pids = b->defaults.pids,
+    };
+}
+
+static void *pool_make(void *arg, const struct wait *w, struct error *err)
+{
+    struct backend *b = arg;
+    const struct computer_spec spec = default_spec(b);
+    const struct computer_hooks nobody = { .loop = b->loop };
+
+    return prepare(b, err) ? box_make(b, &spec, NULL, &nobody, w, err) : NULL;
+}
+
+static bool pool_alive(void *arg, void *item)
+{
+    (void)arg;
+    return box_alive(item);
+}
+
+static void pool_kill(void *arg, void *item)
+{
+    (void)arg;
+    box_kill(item);
+}
+
+static void pool_destroy(void *arg, void *item)
+{
+    (void)arg;
+    computer_unref(item);
+}
+
+static bool make_pool(struct backend *b, uint32_t size, struct error *err)
+{
+    const struct pool_config config = {
+        .size = MIN(size, POOL_SIZE_MAX),
+        .make = pool_make,
+        .alive = pool_alive,
+        .kill = pool_kill,
+        .destroy = pool_destroy,
+        .arg = b,
+    };
+
+    b->pool = pool_new(&config, err);
+    return b->pool != NULL;
+}
+
+/** A prepared one for whoever asks for nothing special; NULL when there is none just now. */
+static struct computer *from_pool(struct backend *b, const struct computer_spec *spec,
+                                  const struct computer_hooks *hooks, struct error *err,
+                                  bool *ret_failed)
+{
+    struct computer *c;
+
+    *ret_failed = false;
+    if (!b->pool || hooks->loop != b->loop || !spec_is_default(spec, &b->defaults))
+        return NULL;
+    (void)pool_start(b->pool);
+    c = pool_take(b->pool);
+    if (!c || computer_adopt(c, spec, hooks, err))
+        return c;
+    computer_unref(c);
+    *ret_failed = true;
+    return NULL;
+}
+
+/* ---- the back end ---- */
+
+static struct computer *backend_create(struct computer_backend *base,
+                                       const struct computer_spec *asked, const char *checkpoint,
+                                       const struct computer_hooks *hooks, const struct wait *w,
+                                       struct error *err)
+{
+    struct backend *b = backend_of(base);
+    struct computer_spec spec = *asked;
+    struct cgroup_limits limits;
+    struct computer *c = NULL;
+    bool failed = false;
+
+    if (!spec_complete(&spec, &b->defaults, err))
+        return NULL;
+    limits = (struct cgroup_limits){ spec.memory_bytes, spec.pids, spec.cpu_milli };
+    if (!cgroup_host_check(b->groups, &limits, err))
+        return NULL;
+    if (!checkpoint)
+        c = from_pool(b, &spec, hooks, err, &failed);
+    if (c || failed)
+        return c;
+    if (b->pool)
+        pool_busy(b->pool, 1);
+    /* Room for the last one is where the pool has it. */
+    if (b->pool && atomic_load(&b->live) >= LIMIT_COMPUTERS)
+        computer_unref(pool_take(b->pool));
+    if (prepare(b, err))
+        c = box_make(b, &spec, checkpoint, hooks, w, err);
+    if (b->pool)
+        pool_busy(b->pool, -1);
+    return c;
+}
+
+static bool backend_checkpoint_remove(struct computer_backend *base, const char *id,
+                                      struct error *err)
+{
+    return checkpoint_remove(backend_of(base)->checkpoints, id, err);
+}
+
+static void backend_warm(struct computer_backend *base)
+{
+    struct backend *b = backend_of(base);
+
+    if (b->pool)
+        (void)pool_start(b->pool);
+}
+
+static void backend_free(struct computer_backend *base)
+{
+    struct backend *b = backend_of(base);
+
+    pool_free(b->pool);
+    notify_free(b->notify);
+    launcher_free(b->launcher);
+    checkpoints_free(b->checkpoints);
+    skeleton_free(b->skeleton);
+    fd_close(b->guest_fd);
+    cgroup_host_free(b->groups);
+    server_lock_free(b->lock);
+    pthread_mutex_destroy(&b->prepare_lock);
+    free(b->stage);
+    free(b->state_dir);
+    free(b->runtime_dir);
+    free(b->cache_dir);
+    free(b);
+}
+
+static void set_defaults(struct backend *b, const struct sandbox_config *config)
+{
+    bool root = geteuid() == 0;
+
+    b->host_uid = root ? (config->host_uid ? config->host_uid : DEFAULT_UID) : geteuid();
+    b->host_gid = root ? b->host_uid : getegid();
+    b->defaults.memory_bytes =
+        config->default_memory_bytes ? config->default_memory_bytes : DEFAULT_MEMORY;
+    b->defaults.disk_bytes = config->default_disk_bytes ? config->default_disk_bytes : DEFAULT_DISK;
+    b->defaults.cpu_milli = config->default_cpu_milli;
+    b->defaults.pids = config->default_pids ? config->default_pids : DEFAULT_PIDS;
+}
+
+/** Everything that can fail; backend_free() takes what is half made. */
+static bool set_up(struct backend *b, const struct sandbox_config *config, struct error *err)
+{
+    if (!make_folders(b, config, err))
+        return false;
+    b->defaults.own[0] = b->state_dir;
+    b->defaults.own[1] = b->runtime_dir;
+    b->defaults.own[2] = b->cache_dir;
+    b->lock = server_lock_new(b->runtime_dir, err);
+    if (!b->lock)
+        return error_prefix(err, "register the server");
+    b->groups = cgroup_host_new(config->cgroup, server_lock_name(b->lock), err);
+    if (!b->groups)
+        return false;
+    b->checkpoints =
+        checkpoints_new(b->state_dir, server_lock_name(b->lock), b->host_uid, b->host_gid, err);
+    if (!b->checkpoints)
+        return false;
+    if (config->pool_size && !make_pool(b, config->pool_size, err))
+        return false;
+    cgroup_sweep(b->groups, server_alive, b->lock);
+    checkpoint_sweep(b->checkpoints, server_alive, b->lock);
+    server_sweep(b->lock);
+    return true;
+}
+
+struct computer_backend *sandbox_backend_new(const struct sandbox_config *config, struct error *err)
+{
+    struct backend *b = calloc(1, sizeof *b);
+
+    if (!b) {
+        error_set(err, ERR_NOMEM, "sandbox back end");
+        return NULL;
+    }
+    b->base = (struct computer_backend){
+        .kind = "sandbox",
+        .create = backend_create,
+        .checkpoint_remove = backend_checkpoint_remove,
+        .warm = backend_warm,
+        .free = backend_free,
+    };
+    b->loop = config->loop;
+    b->guest_image = config->guest_image;
+    b->guest_image_len = config->guest_image_len;
+    b->guest_fd = -1;
+    pthread_mutex_init(&b->prepare_lock, NULL);
+    set_defaults(b, config);
+    if (!set_up(b, config, err)) {
+        backend_free(&b->base);
+        return NULL;
+    }
+    return &b->base;
+}

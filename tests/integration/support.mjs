@@ -1,0 +1,184 @@
+// What the integration tests share: the server under test, official clients, a raw client.
+import { spawn } from 'node:child_process';
+import { createRequire } from 'node:module';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+export const AIOS = process.env.AIOS;
+const modules = process.env.AIOS_NODE_MODULES;
+if (!AIOS || !modules) throw new Error('AIOS and AIOS_NODE_MODULES must be set; run through ctest');
+const require_ = createRequire(path.join(modules, 'x.js'));
+
+// Import an installed package as an ES module.
+export const load = async (name) => {
+  const parts = name.split('/');
+  const pkg = parts[0].startsWith('@') ? parts.slice(0, 2).join('/') : parts[0];
+  const sub = './' + parts.slice(pkg.split('/').length).join('/');
+  const dir = path.join(modules, pkg);
+  const { exports: map } = JSON.parse(fs.readFileSync(path.join(dir, 'package.json')));
+  const entry = map[sub === './' ? '.' : sub] ?? map['./*'];
+  let target = entry.import?.default ?? entry.import ?? entry.default ?? entry;
+  if (target.includes('*')) target = target.replace('*', sub.slice(2));
+  return import(pathToFileURL(path.join(dir, target)));
+};
+export const resolve = (name) => require_.resolve(name);
+
+// Every test has a home of its own, so that audit, checkpoints and configuration are its own too.
+export const home = () => fs.mkdtempSync(path.join(os.tmpdir(), 'aios-test-'));
+export const environment = (dir) => ({ PATH: process.env.PATH, HOME: dir, AIOS_HOME: dir });
+
+export const textOf = (result) =>
+  result.content.filter((block) => block.type === 'text').map((block) => block.text).join('\n');
+
+// A client of the v1 SDK on a server of its own; close() ends both.
+export const connectV1 = async ({ dir = home(), args = [] } = {}) => {
+  const { Client } = await load('@modelcontextprotocol/sdk/client/index.js');
+  const { StdioClientTransport } = await load('@modelcontextprotocol/sdk/client/stdio.js');
+  const transport = new StdioClientTransport({
+    command: AIOS, args: ['mcp', ...args], env: environment(dir), stderr: 'inherit',
+  });
+  const client = new Client({ name: 'integration', version: '1' }, { capabilities: { roots: {} } });
+  return { client, transport, dir, connect: () => client.connect(transport) };
+};
+
+// A client of the v2 SDK; era: legacy, auto or modern.
+export const connectV2 = async (era, { dir = home(), args = [] } = {}) => {
+  const { Client } = await load('@modelcontextprotocol/client');
+  const { StdioClientTransport } = await load('@modelcontextprotocol/client/stdio');
+  const transport = new StdioClientTransport({
+    command: AIOS, args: ['mcp', ...args], env: environment(dir), stderr: 'inherit',
+  });
+  const mode = era === 'modern' ? { pin: '2026-07-28' } : era;
+  const client = new Client({ name: 'integration', version: '1' }, { versionNegotiation: { mode } });
+  await client.connect(transport);
+  return { client, transport, dir };
+};
+
+// Bytes in, lines out, nothing assumed: for what no official client would send.
+export class Raw {
+  constructor({ dir = home(), args = [], config } = {}) {
+    this.dir = dir;
+    if (config) {
+      const file = path.join(dir, 'test-config.json');
+      fs.writeFileSync(file, JSON.stringify(config));
+      args = ['--config', file, ...args];
+    }
+    this.child = spawn(AIOS, ['mcp', ...args], {
+      env: environment(dir), stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.child.stdin.on('error', () => {});
+    this.messages = [];
+    this.waiters = [];
+    this.rest = Buffer.alloc(0);
+    this.impure = [];
+    this.ended = new Promise((done) => this.child.on('exit', (code, signal) => done({ code, signal })));
+    this.child.stdout.on('data', (chunk) => this.take(chunk));
+    this.nextId = 1;
+  }
+
+  take(chunk) {
+    this.rest = Buffer.concat([this.rest, chunk]);
+    for (let at; (at = this.rest.indexOf(10)) >= 0; this.rest = this.rest.subarray(at + 1)) {
+      const line = this.rest.subarray(0, at);
+      try {
+        this.messages.push(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(line)));
+      } catch {
+        this.impure.push(line.toString('latin1'));
+      }
+    }
+    this.waiters = this.waiters.filter((waiter) => !waiter());
+  }
+
+  write(data) { this.child.stdin.write(data); }
+  send(message) { this.write(JSON.stringify({ jsonrpc: '2.0', ...message }) + '\n'); }
+
+  // The first message that satisfies the predicate, past or future; removed from the list.
+  find(predicate, ms = 60000) {
+    return new Promise((done, fail) => {
+      const timer = setTimeout(() => fail(new Error(`no such message in ${ms} ms; there are ` +
+        JSON.stringify(this.messages).slice(0, 2000))), ms);
+      const look = () => {
+        const at = this.messages.findIndex(predicate);
+        if (at < 0) return false;
+        clearTimeout(timer);
+        done(this.messages.splice(at, 1)[0]);
+        return true;
+      };
+      if (!look()) this.waiters.push(look);
+    });
+  }
+
+  async request(method, params, id = this.nextId++) {
+    this.send({ id, method, ...(params === undefined ? {} : { params }) });
+    return this.find((m) => m.id === id && !m.method);
+  }
+
+  initialize(version = '2025-11-25', capabilities = {}) {
+    return this.request('initialize', {
+      protocolVersion: version, capabilities, clientInfo: { name: 'raw', version: '1' },
+    });
+  }
+
+  async call(name, args = {}, extra = {}) {
+    const answer = await this.request('tools/call', { name, arguments: args, ...extra });
+    return answer.result ?? answer;
+  }
+
+  // A request in the modern form.
+  modern(method, params = {}, meta = {}, id) {
+    return this.request(method, {
+      ...params,
+      _meta: {
+        'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+        'io.modelcontextprotocol/clientCapabilities': {},
+        ...meta,
+      },
+    }, id);
+  }
+
+  // Close the input and wait for the end of the server.
+  async close() {
+    this.child.stdin.end();
+    const end = await this.ended;
+    if (this.impure.length) throw new Error('not JSON on standard output: ' + this.impure[0]);
+    return end;
+  }
+}
+
+// Processes whose command line or name says that they belong to the server @pid, found by ancestry.
+export const descendants = (pid) => {
+  const children = new Map();
+  for (const name of fs.readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const stat = fs.readFileSync(`/proc/${name}/stat`, 'latin1');
+      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      if (!children.has(parent)) children.set(parent, []);
+      children.get(parent).push(Number(name));
+    } catch { /* gone meanwhile */ }
+  }
+  const all = [];
+  const queue = [pid];
+  while (queue.length) {
+    for (const child of children.get(queue.pop()) ?? []) { all.push(child); queue.push(child); }
+  }
+  return all;
+};
+
+export const alive = (pid) => {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2)[0] !== 'Z';
+  } catch { return false; }
+};
+
+// Poll until @check() is true; the only way to learn of what sends no message.
+export const eventually = async (check, what, ms = 10000) => {
+  const end = Date.now() + ms;
+  while (!check()) {
+    if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+};

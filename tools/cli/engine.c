@@ -1,0 +1,95 @@
+/* Putting a kernel together: the one place that knows every folder. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "images/guest/image.h"
+#include "kernel/base/log.h"
+#include "kernel/base/paths.h"
+#include "sandbox/sandbox.h"
+#include "tools/cli/cli.h"
+#include "tools/toolkit.h"
+
+static enum sandbox_cgroup_mode cgroup_mode(const char *name)
+{
+    if (strcmp(name, "v1") == 0)
+        return SANDBOX_CGROUP_V1;
+    if (strcmp(name, "v2") == 0)
+        return SANDBOX_CGROUP_V2;
+    if (strcmp(name, "none") == 0)
+        return SANDBOX_CGROUP_NONE;
+    return SANDBOX_CGROUP_AUTO;
+}
+
+struct computer_backend *cli_sandbox(struct loop *loop, const struct config *config,
+                                     uint32_t pool_size, struct error *err)
+{
+    struct computer_backend *backend = NULL;
+    char *state = paths_get(PATHS_STATE, NULL, err);
+    char *runtime = state ? paths_get(PATHS_RUNTIME, NULL, err) : NULL;
+    char *cache = runtime ? paths_get(PATHS_CACHE, NULL, err) : NULL;
+
+    if (cache) {
+        struct sandbox_config sandbox = {
+            .loop = loop,
+            .state_dir = state,
+            .runtime_dir = runtime,
+            .cache_dir = cache,
+            .guest_image = guest_image,
+            .guest_image_len = guest_image_len,
+            .cgroup = cgroup_mode(config->sandbox.cgroup),
+            .host_uid = (uint32_t)config->sandbox.host_uid,
+            .pool_size = pool_size,
+            .default_memory_bytes = (uint64_t)config->computer.memory_mb << 20,
+            .default_disk_bytes = (uint64_t)config->computer.disk_mb << 20,
+            .default_cpu_milli = (uint32_t)config->computer.cpus_milli,
+            .default_pids = (uint32_t)config->computer.pids,
+        };
+
+        backend = sandbox_backend_new(&sandbox, err);
+    }
+    free(cache);
+    free(runtime);
+    free(state);
+    return backend;
+}
+
+bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *overrides,
+                      struct error *err)
+{
+    enum log_level level;
+    struct computer_backend *backend;
+
+    memset(e, 0, sizeof *e);
+    e->config = config_load(config_path, overrides, err);
+    if (!e->config)
+        return false;
+    if (log_level_parse(e->config->log.level, &level))
+        log_set_level(level);
+    e->loop = loop_new(err);
+    if (!e->loop)
+        goto fail;
+    e->kernel = kernel_new(e->loop, e->config, err);
+    if (!e->kernel)
+        goto fail;
+    backend = cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err);
+    if (!backend)
+        goto fail;
+    if (!computers_add_backend(kernel_computers(e->kernel), backend, err)) {
+        backend->free(backend);
+        goto fail;
+    }
+    if (!toolset_register(kernel_tools(e->kernel), e->config->access.groups, err))
+        goto fail;
+    return true;
+fail:
+    cli_engine_stop(e);
+    return false;
+}
+
+void cli_engine_stop(struct cli_engine *e)
+{
+    kernel_free(e->kernel);
+    loop_free(e->loop);
+    config_free(e->config);
+    memset(e, 0, sizeof *e);
+}

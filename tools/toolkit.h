@@ -1,0 +1,63 @@
+/*
+ * toolkit - what the tool families share: the computer argument, environments, the report of a run.
+ *
+ * Threads: worker threads, within one struct tool_call.
+ */
+#pragma once
+
+#include "kernel/computers.h"
+#include "kernel/kernel.h"
+#include "kernel/tool.h"
+
+/** The families that exist.  One file each; see tools/toolset.c for the order in which they are
+ *  registered and listed. */
+extern const struct toolset toolset_computer;
+extern const struct toolset toolset_terminal;
+extern const struct toolset toolset_code;
+extern const struct toolset toolset_file;
+
+/** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an unknown one and lists
+ *  those that exist. */
+NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
+
+/** The optional argument that every tool with a computer has. */
+#define TOOLKIT_COMPUTER_FIELD(type)                                                             \
+    {                                                                                            \
+        .name = "computer",                                                                      \
+        .description = "Handle from computer_create. Default: your own computer, made on first use", \
+        .kind = JSON_KIND_STRING, .offset = offsetof(type, computer), .min = 1, .max = 64        \
+    }
+
+/** The computer that is meant; @handle may be NULL.  A reference. */
+NODISCARD struct computer *toolkit_computer(struct tool_call *call, const char *handle,
+                                            struct error *err);
+
+/** A JSON map of strings as NAME=VALUE, NULL-terminated, in one allocation for free(); NULL for
+ *  none (*ret untouched is not an error: returns true with *ret NULL).  ERR_INVALID for an empty name, one
+ *  with '=' or NUL, or a control character in a value. */
+NODISCARD bool toolkit_env(const json_t *map, char ***ret, struct error *err);
+
+/** A JSON array of strings as a NULL-terminated vector, borrowed strings, free() the vector. */
+NODISCARD char **toolkit_strings(const json_t *array, struct error *err);
+
+/** When a call that waits must answer: tool.call_timeout_ms after it was submitted, or @wait_ms from now
+ *  if that is sooner (0: no wish of its own). */
+int64_t toolkit_answer_by(struct tool_call *call, int64_t wait_ms);
+
+/** What a tool tells about a run: its output (from offset @from, cleaned: terminal escapes removed unless
+ *  it is a screen), then one status line, then what was refused.  An ended run that failed is not
+ *  a tool error. */
+struct toolkit_report {
+    struct run *run;
+    uint64_t from;       /* offset of stdout to begin at */
+    const char *screen;  /* a pty's screen as text instead of output; NULL: none */
+    bool with_stderr;    /* a run that was not merged: show stderr after stdout */
+};
+NODISCARD bool toolkit_report(struct tool_call *call, const struct toolkit_report *report,
+                              struct error *err);
+
+/** "exit code 0, 1.2 s, CPU 0.9 s, 34 MiB" / "still running after 45 s; …" into @out. */
+bool toolkit_status(const struct run_info *info, const char *run_id, struct buf *out);
+
+/** Remove terminal escape sequences and carriage-return overwrites, keep tabs and newlines. */
+bool toolkit_clean(struct buf *out, const char *text, size_t len);

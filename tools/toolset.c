@@ -1,0 +1,57 @@
+#include "tools/toolkit.h"
+
+#include <string.h>
+
+#include "kernel/toolmgr.h"
+
+/* The order in which tools are listed to a model: making a computer, then using it. */
+static const struct toolset *const toolsets[] = {
+    &toolset_computer,
+    &toolset_terminal,
+    &toolset_code,
+    &toolset_file,
+};
+
+static bool group_known(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(toolsets); i++)
+        if (strcmp(toolsets[i]->name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool group_wanted(const json_t *groups, const char *name)
+{
+    size_t i;
+    json_t *group;
+
+    if (!groups)
+        return true;
+    json_array_foreach(groups, i, group) {
+        const char *text = json_string_value(group);
+
+        if (text && strcmp(text, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err)
+{
+    size_t i;
+    json_t *group;
+
+    json_array_foreach(groups, i, group) {
+        const char *text = json_string_value(group);
+
+        if (!text || !group_known(text))
+            return error_set(err, ERR_INVALID,
+                             "no group of tools is called \"%s\"; there are computer, terminal, "
+                             "code and file",
+                             text ? text : "");
+    }
+    for (i = 0; i < ARRAY_LEN(toolsets); i++)
+        if (group_wanted(groups, toolsets[i]->name) && !toolmgr_add(tools, toolsets[i], err))
+            return false;
+    return true;
+}
