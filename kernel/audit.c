@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "kernel/audit_db.h"
+#include "kernel/audit_orphan.h"
 #include "kernel/base/cancel.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
@@ -111,7 +111,7 @@ static bool move_some(struct audit *a, struct audit_db **db, bool *orphans, stru
             return error_set(err, ERR_IO, "somebody else has written into the audit journal");
     }
     if (*orphans && !atomic_load(&a->give_up)) {
-        if (!audit_db_move_orphan(*db, a->dir, &found, err))
+        if (!audit_orphan_move(*db, a->dir, &found, err))
             return false;
         *orphans = found;
     }

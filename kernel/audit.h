@@ -1,11 +1,11 @@
 /*
  * audit - who asked, what was decided, by which rule, with what result; hash-chained.
  *
- * audit_append() writes the record into a shared memory-mapped journal before it returns: it then survives
- * `kill -9` of the server.  A writer thread moves records from the journal into the SQLite
- * database in group commits, where each row carries the SHA-256 of its own fields and the hash of the row
- * before it.  Records that a killed server left in its journal are moved by the next server, or by
- * `aios audit`.  Several servers may share one database.
+ * audit_append() writes the record into a shared memory-mapped journal before it returns: it then
+ * survives `kill -9` of the server.  A writer thread moves records from the journal into the SQLite
+ * database in group commits, where each row carries the SHA-256 of its own fields and the hash of
+ * the row before it.  Records that a killed server left in its journal are moved by the next
+ * server, or by `aios audit`.  Several servers may share one database.
  *
  * Ownership: audit_close() flushes.  Threads: any.
  * Blocking: audit_append() only when the journal is full (the writer is behind by megabytes), until
@@ -42,8 +42,8 @@ struct audit_entry {
 };
 
 struct audit_config {
-    const char *dir;   /* audit.db and journals; made, mode 0700 */
-    bool power_safe;   /* also survive a power cut: fsync before audit_append() returns */
+    const char *dir; /* audit.db and journals; made, mode 0700 */
+    bool power_safe; /* also survive a power cut: fsync before audit_append() returns */
 };
 
 NODISCARD struct audit *audit_open(const struct audit_config *config, struct error *err);
@@ -63,8 +63,16 @@ struct audit_report {
     char head[65];      /* hash of the last row */
 };
 
-/** Go through the whole chain: a changed, removed, inserted or reordered row is found.  False when
- *  the database cannot be read; a broken chain is true with ret->problem.  Orphaned journals are moved first. */
+/**
+ * Go through the whole chain.  Found are a changed, removed, inserted or moved row, and rows removed or added at
+ * the end, because the end is noted in the same transaction and once more in the file `head`.
+ * Not found is the work of somebody who may write all three and computes every hash anew from some row on: for
+ * that a person keeps `head` of the report elsewhere, and compares.
+ *
+ * Orphaned journals are moved first.  False when the database cannot be read (ERR_NOT_FOUND: there is
+ * none); a broken chain is true with ret->problem.  Without power_safe a power cut may take the last
+ * rows, which looks like their removal.
+ */
 NODISCARD bool audit_verify(const char *dir, struct audit_report *ret, struct error *err);
 
 struct audit_row {
@@ -75,8 +83,8 @@ struct audit_row {
     const char *server, *agent, *subject, *decision, *rule, *detail;
 };
 
-/** Rows in order, the last @last of them (0: all), those whose agent, subject or kind name is @match
- *  (NULL: all).  @fn returns false to stop. */
+/** Rows in order, the last @last of them (0: all), those whose agent, subject or kind name is
+ * @match (NULL: all).  @fn returns false to stop. */
 NODISCARD bool audit_list(const char *dir, uint64_t last, const char *match,
                           bool (*fn)(void *arg, const struct audit_row *row), void *arg,
                           struct error *err);

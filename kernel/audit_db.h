@@ -41,17 +41,13 @@ NODISCARD bool audit_db_move(struct audit_db *db, const struct audit_journal *j,
                              struct audit_cursor *cursor, uint64_t *ret_last, bool *ret_torn,
                              struct error *err);
 
-/** Move and unlink one orphaned journal in @dir.  *ret_found: there was one.  One that cannot be
- *  read is renamed to damaged-…, and a row says so. */
-NODISCARD bool audit_db_move_orphan(struct audit_db *db, const char *dir, bool *ret_found,
-                                    struct error *err);
+/** Add a row of our own: records of the journal @name are lost. */
+NODISCARD bool audit_db_note_loss(struct audit_db *db, const char *name, const char *detail,
+                                  struct error *err);
 
 /** The journal of @server is gone: nobody will ask what was moved of it.  A failure does no harm.
  */
 void audit_db_forget(struct audit_db *db, const char *server);
-
-/** Whether @dir has any journal, in use or not. */
-bool audit_db_has_journal(const char *dir);
 
 struct audit_stored {
     uint64_t seq;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "kernel/audit_db.h"
+#include "kernel/audit_orphan.h"
 
 #define BUSY_MS 10000
 
@@ -59,13 +59,13 @@ static bool move_orphans(const char *dir, struct error *err)
     CLEANUP(audit_db_freep) struct audit_db *db = NULL;
     bool found = true;
 
-    if (!audit_db_has_journal(dir))
+    if (!audit_orphan_any(dir))
         return true;
     db = audit_db_open(dir, false, NULL, err);
     if (!db)
         return false;
     while (found) {
-        if (!audit_db_move_orphan(db, dir, &found, err))
+        if (!audit_orphan_move(db, dir, &found, err))
             return false;
     }
     return true;

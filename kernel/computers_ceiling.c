@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernel/base/buf.h"
+#include "kernel/computer/egress.h"
 #include "kernel/computer/egress_host.h"
 
 enum host_kind { HOST_NAME, HOST_BELOW, HOST_ANY, HOST_NETWORK };
@@ -204,8 +205,14 @@ static bool refuse(const json_t *ceiling, const char *rule, struct error *err)
 bool computers_ceiling_check(const json_t *ceiling, const char *const *rules, size_t count,
                              struct error *err)
 {
+    struct egress_rules *parsed;
+
     if (!ceiling)
         return true;
+    parsed = egress_rules_new(rules, count, err); /* what is written wrong is told so */
+    if (!parsed)
+        return false;
+    egress_rules_free(parsed);
     for (size_t i = 0; i < count; i++) {
         if (!covered(ceiling, rules[i]))
             return refuse(ceiling, rules[i], err);

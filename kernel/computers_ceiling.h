@@ -14,7 +14,7 @@
 
 #include "kernel/base/error.h"
 
-/** @rules: as egress_rules_new() has accepted them.  @ceiling: an array of such, or NULL for no
- *  bound.  ERR_DENIED names the first rule that is not covered. */
+/** @ceiling: an array of rules that egress_rules_new() accepts, or NULL for no bound.  ERR_DENIED
+ *  names the first rule that is not covered, ERR_INVALID one that is none. */
 NODISCARD bool computers_ceiling_check(const json_t *ceiling, const char *const *rules,
                                        size_t count, struct error *err);

@@ -1,9 +1,9 @@
 /*
  * computers_internal - what the files of the registry share.
  *
- * computers.c makes and finds, computers_life.c hears and ends, computers_runs.c keeps runs and
- * attachments, computers_save.c forks and restores, computers_record.c keeps the list of
- * checkpoints on disk.
+ * computers.c finds, computers_make.c makes, computers_life.c hears and ends, computers_stop.c ends
+ * the idle ones and, when the server stops, all; computers_runs.c keeps runs and attachments,
+ * computers_save.c forks and restores, computers_record.c keeps the list of checkpoints on disk.
  *
  * One lock guards all tables.  It is never held across a call of a back end, a run or the guest,
  * nor across the audit or the bus: hooks arrive with a lock of the computer held and take this one.
@@ -60,13 +60,17 @@ struct computers_entry {
     int64_t made_ns;
     int64_t used_ns;
     bool live;
-    bool ending; /* one thread destroys it, or is about to */
+    bool ending;   /* one thread destroys it, or is about to */
+    bool unhooked; /* no event comes any more */
     enum computers_end end;
     char reason[200]; /* why it is gone; set early when it is lost while it is being made */
     struct list runs;
     size_t run_count;
     struct list things;
 
+    /* the loop's, once the machine is gone */
+    struct computer *last; /* until nobody is told about it any more */
+    struct loop_post unhook;
     struct loop_post release;
 };
 
@@ -123,6 +127,9 @@ size_t computers_bucket(const char *text, size_t buckets);
 NODISCARD bool computers_enter(struct computers *cs, struct error *err);
 void computers_leave(struct computers *cs);
 
+/** What @agent has, or NULL when that is nothing. */
+struct computers_owner *computers_owner_locked(struct computers *cs, const char *agent);
+
 /** The live computer called @handle, or with NULL the default one, of @agent; or NULL. */
 struct computers_entry *computers_find_locked(struct computers *cs, const char *agent,
                                               const char *handle);
@@ -140,11 +147,13 @@ bool computers_not_found(struct computers *cs, const char *agent, const char *ha
 /** @handle as an error may show it. */
 const char *computers_shown(const char *handle, char buf[64]);
 
-/** One computer of @owner less; frees @owner with its last one. */
-void computers_count_down_locked(struct computers *cs, struct computers_owner *owner);
-
 struct computer_backend *computers_backend(struct computers *cs, const char *kind,
                                            struct error *err);
+
+/* ---- computers_make.c ---- */
+
+/** One computer of @owner less; frees @owner with its last one. */
+void computers_count_down_locked(struct computers *cs, struct computers_owner *owner);
 
 /* What is to be made. */
 struct computers_plan {
@@ -163,6 +172,10 @@ struct computers_plan {
 NODISCARD struct computer *computers_make(struct computers *cs, const struct computers_plan *plan,
                                           const struct wait *w, struct error *err);
 
+/** The default computer of @agent, made if there is none.  Likewise. */
+NODISCARD struct computer *computers_home(struct computers *cs, const char *agent,
+                                          const struct wait *w, struct error *err);
+
 NODISCARD bool computers_labels_check(const json_t *labels, struct error *err);
 int64_t computers_idle_ns(const struct computers *cs);
 
@@ -170,10 +183,15 @@ int64_t computers_idle_ns(const struct computers *cs);
 
 void computers_hook(void *arg, struct computer *c, const struct computer_event *event);
 
-/** Write a row; a failure is logged by the caller or returned. */
+/** Write a row. */
 NODISCARD bool computers_note(struct computers *cs, enum audit_kind kind, const char *agent,
                               const char *subject, const char *decision, const char *rule,
                               const char *detail, struct error *err);
+
+/** The same for what has happened already: that it could not be written is only logged. */
+void computers_note_done(struct computers *cs, enum audit_kind kind, const char *agent,
+                         const char *subject, const char *decision, const char *rule,
+                         const char *detail);
 
 /** Take @e out of the tables: from here on its handle is gone. */
 void computers_retire_locked(struct computers_entry *e, enum computers_end end, const char *reason);
@@ -181,13 +199,19 @@ void computers_retire_locked(struct computers_entry *e, enum computers_end end, 
 /** Destroy the machine of a retired entry, and all that hung on it. */
 void computers_finish(struct computers_entry *e);
 
+/** Let go of the destroyed @c, whose hook @e is: on the loop, behind what it has left there, so
+ * that its last events are still heard. */
+void computers_let_go(struct computers_entry *e, struct computer *c);
+
+/** Free what is left of an entry, on the loop, and so after computers_let_go(). */
+void computers_release(struct computers_entry *e);
+
+/* ---- computers_stop.c ---- */
+
 /** The reaper shall look at @deadline_ns at the latest; starts it at the first need.  False: there
  *  is no thread to be had. */
 NODISCARD bool computers_reaper_by_locked(struct computers *cs, int64_t deadline_ns,
                                           struct error *err);
-
-/** Free what is left of an entry, on the loop: until it gets there events may still come. */
-void computers_release(struct computers_entry *e);
 
 /* ---- computers_runs.c ---- */
 

@@ -166,7 +166,7 @@ bool computers_record_each(bool (*fn)(void *arg, const struct computers_record *
                            struct error *err)
 {
     char *folder = path_of(NULL, err);
-    bool more = true;
+    bool more = true, ok = true;
     DIR *stream;
 
     if (!folder)
@@ -182,15 +182,19 @@ bool computers_record_each(bool (*fn)(void *arg, const struct computers_record *
     }
     free(folder);
     for (struct dirent *entry; more && (entry = readdir(stream));) {
+        struct error why = ERROR_INIT;
         struct computers_record r;
         char id[ID_SIZE];
 
-        /* One that cannot be read, or is gone by now, is nobody's. */
-        if (!id_of_name(entry->d_name, id) || !read_record(id, &r, NULL))
+        if (!id_of_name(entry->d_name, id))
             continue;
-        more = fn(arg, &r);
-        computers_record_fini(&r);
+        if (read_record(id, &r, &why)) {
+            more = fn(arg, &r);
+            computers_record_fini(&r);
+        } else if (why.code == ERR_NOMEM) {
+            more = ok = error_set(err, ERR_NOMEM, "%s", why.text);
+        } /* else it is damaged, or gone by now: nobody's */
     }
     (void)closedir(stream);
-    return true;
+    return ok;
 }

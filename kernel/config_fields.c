@@ -139,7 +139,8 @@ static const struct json_field files_fields[] = {
     { .name = "client_roots",
       .description = "Whether the folders that the client names as its roots count as both.",
       .kind = JSON_KIND_BOOL,
-      .offset = AT(files, client_roots) },
+      .offset = AT(files, client_roots),
+      .fallback = 1 },
     { .name = NULL },
 };
 

@@ -1,5 +1,8 @@
 # Tests of the services: audit, configuration, the registry of computers.
 add_unit_test(audit kernel base PkgConfig::SQLITE WRAP posix_fallocate)
+add_unit_test(audit_verify kernel base PkgConfig::SQLITE)
 add_unit_test(config kernel base)
 add_fuzz_target(config kernel base)
 add_unit_test(computers kernel computer base WRAP audit_append)
+add_unit_test(computers_life kernel computer base WRAP audit_append)
+add_unit_test(computers_save kernel computer base WRAP audit_append)

@@ -32,6 +32,7 @@ static void input_ended(struct mcp_server *s)
     server_io_read(s, false);
     if (frame_end(&s->frame, &line, &len) == FRAME_LINE)
         server_handle(s, line, len);
+    server_flush(s);
     /* Whoever pipes a few requests in and closes still gets answers, but not for long. */
     if (s->request_count > 0 &&
         !loop_timer_start(s->loop, &s->drain, clock_add_ns(clock_now_ns(), SERVER_DRAIN_NS), on_drain))

@@ -1,5 +1,6 @@
 # Tests of the back end and its parts, but for launch and its filters.
 add_unit_test(cgroup sandbox WRAP mkdirat unlinkat)
+add_unit_test(cgroup_v2 sandbox WRAP mkdirat unlinkat)
 add_unit_test(sweep sandbox)
 add_unit_test(skeleton sandbox)
 add_unit_test(spec sandbox)

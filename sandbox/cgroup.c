@@ -1,7 +1,6 @@
 #include "sandbox/cgroup.h"
 
-#include <errno.h>
-#include <inttypes.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,8 @@
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 #include "sandbox/cgroup_kind.h"
+
+#define TEXT_MAX (1u << 20)
 
 static const struct cgroup_kind *const kinds[] = { &cgroup_v2, &cgroup_v1, &cgroup_none };
 
@@ -26,7 +27,7 @@ static const char *mode_name(enum sandbox_cgroup_mode mode)
 
 /** Try every kind in turn and remember why the better ones were not to be had. */
 static bool pick(struct cgroup_host *host, enum sandbox_cgroup_mode mode,
-                 const struct cgroup_roots *roots, struct error *err)
+                 const struct cgroup_texts *texts, struct error *err)
 {
     char why[240] = "";
     size_t used = 0;
@@ -37,7 +38,7 @@ static bool pick(struct cgroup_host *host, enum sandbox_cgroup_mode mode,
 
         if (mode != SANDBOX_CGROUP_AUTO && mode != kinds[i]->mode)
             continue;
-        if (kinds[i]->probe(host, roots, &reason)) {
+        if (kinds[i]->probe(host, texts, &reason)) {
             host->kind = kinds[i];
             if (host->kind->mode == SANDBOX_CGROUP_NONE)
                 (void)snprintf(host->description, sizeof host->description, "none: %s",
@@ -51,6 +52,22 @@ static bool pick(struct cgroup_host *host, enum sandbox_cgroup_mode mode,
         used = MIN(used + (size_t)MAX(n, 0), sizeof why - 1);
     }
     return error_set(err, ERR_INVALID, "cgroup mode %d is not known", (int)mode);
+}
+
+static bool pick_at(struct cgroup_host *host, enum sandbox_cgroup_mode mode,
+                    const struct cgroup_roots *roots, struct error *err)
+{
+    struct cgroup_texts texts = { NULL, NULL };
+    bool ok;
+
+    texts.mountinfo = fd_read_file(AT_FDCWD, roots->mountinfo, TEXT_MAX, NULL, err);
+    if (!texts.mountinfo)
+        return false;
+    texts.self = fd_read_file(AT_FDCWD, roots->self, TEXT_MAX, NULL, err);
+    ok = texts.self && pick(host, mode, &texts, err);
+    free(texts.mountinfo);
+    free(texts.self);
+    return ok;
 }
 
 struct cgroup_host *cgroup_host_new_at(enum sandbox_cgroup_mode mode, const char *server,
@@ -70,7 +87,7 @@ struct cgroup_host *cgroup_host_new_at(enum sandbox_cgroup_mode mode, const char
     (void)snprintf(host->server, sizeof host->server, "%s", server);
     atomic_init(&host->next, 1);
     host->v2.base_fd = -1;
-    if (!pick(host, mode, roots, err)) {
+    if (!pick_at(host, mode, roots, err)) {
         free(host);
         return NULL;
     }

@@ -21,6 +21,12 @@ struct cgroup_roots {
     const char *self;
 };
 
+/** What was read there. */
+struct cgroup_texts {
+    char *mountinfo;
+    char *self;
+};
+
 /** The controllers that count; an index into struct v1_host.of. */
 enum cgroup_controller {
     CGROUP_MEMORY,
@@ -92,7 +98,7 @@ struct cgroup {
 struct cgroup_kind {
     enum sandbox_cgroup_mode mode;
     /** Look for what is needed and fill @host's part and its description. */
-    bool (*probe)(struct cgroup_host *host, const struct cgroup_roots *roots, struct error *err);
+    bool (*probe)(struct cgroup_host *host, const struct cgroup_texts *texts, struct error *err);
     void (*fini)(struct cgroup_host *host);
     bool (*check)(const struct cgroup_host *host, const struct cgroup_limits *limits,
                   struct error *err);
@@ -124,10 +130,9 @@ struct cgroup_mount {
     bool v2;
 };
 
-/** Call @fn for each until it returns false. */
-bool cgroup_mounts_each(const char *mountinfo,
-                        bool (*fn)(void *arg, const struct cgroup_mount *mount), void *arg,
-                        struct error *err);
+/** Call @fn for each in the text of mountinfo until it returns false. */
+void cgroup_mounts_each(const char *mountinfo,
+                        bool (*fn)(void *arg, const struct cgroup_mount *mount), void *arg);
 
 /** Our path in the hierarchy whose controller list contains @controller ("" for v2), as seen
  *  below @mount: "/process/7" in @buf.  False when it is not inside that mount. */

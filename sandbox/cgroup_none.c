@@ -208,10 +208,10 @@ static void *watch(void *arg)
 
 /* ---- the kind ---- */
 
-static bool none_probe(struct cgroup_host *host, const struct cgroup_roots *roots,
+static bool none_probe(struct cgroup_host *host, const struct cgroup_texts *texts,
                        struct error *err)
 {
-    (void)roots;
+    (void)texts;
     (void)err;
     pthread_mutex_init(&host->none.lock, NULL);
     cond_init(&host->none.wake);

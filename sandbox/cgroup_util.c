@@ -15,8 +15,7 @@
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 
-#define MOUNTINFO_MAX (1u << 20)
-#define PATH_SIZE     (CGROUP_NAME_SIZE + 64)
+#define PATH_SIZE (CGROUP_NAME_SIZE + 64)
 
 /** Undo the \040 escapes of mountinfo, in place. */
 static void unescape(char *text)
@@ -35,13 +34,18 @@ static void unescape(char *text)
 }
 
 /** "36 35 0:29 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory" */
-static bool parse_mount(char *line, struct cgroup_mount *ret)
+static bool parse_mount(const char *text, size_t len, struct cgroup_mount *ret)
 {
+    char line[1024];
     char *fields[5];
     char *save = NULL;
-    char *type, *options;
-    char *rest = strstr(line, " - cgroup");
+    char *type, *options, *rest;
 
+    if (len >= sizeof line)
+        return false;
+    memcpy(line, text, len);
+    line[len] = '\0';
+    rest = strstr(line, " - cgroup");
     if (!rest)
         return false;
     *rest = '\0';
@@ -64,23 +68,18 @@ static bool parse_mount(char *line, struct cgroup_mount *ret)
            snprintf(ret->options, sizeof ret->options, "%s", options) < (int)sizeof ret->options;
 }
 
-bool cgroup_mounts_each(const char *mountinfo,
-                        bool (*fn)(void *arg, const struct cgroup_mount *mount), void *arg,
-                        struct error *err)
+void cgroup_mounts_each(const char *mountinfo,
+                        bool (*fn)(void *arg, const struct cgroup_mount *mount), void *arg)
 {
-    char *save = NULL;
-    char *text = fd_read_file(AT_FDCWD, mountinfo, MOUNTINFO_MAX, NULL, err);
+    struct cgroup_mount mount;
 
-    if (!text)
-        return false;
-    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        struct cgroup_mount mount;
+    for (const char *line = mountinfo; *line;) {
+        size_t len = strcspn(line, "\n");
 
-        if (parse_mount(line, &mount) && !fn(arg, &mount))
+        if (parse_mount(line, len, &mount) && !fn(arg, &mount))
             break;
+        line += len + (line[len] == '\n');
     }
-    free(text);
-    return true;
 }
 
 bool cgroup_word_in(const char *list, const char *controller)

@@ -112,29 +112,23 @@ static void v1_fini(struct cgroup_host *host)
     host->v1.count = 0;
 }
 
-static bool v1_probe(struct cgroup_host *host, const struct cgroup_roots *roots, struct error *err)
+static bool v1_probe(struct cgroup_host *host, const struct cgroup_texts *texts, struct error *err)
 {
-    struct v1_probe p = { .host = host };
-    char *self;
+    struct v1_probe p = { .host = host, .self = texts->self };
     size_t used;
-    bool ok;
 
     for (size_t i = 0; i < CGROUP_CONTROLLER_COUNT; i++)
         host->v1.of[i] = -1;
-    self = fd_read_file(AT_FDCWD, roots->self, 65536, NULL, err);
-    if (!self)
-        return false;
-    p.self = self;
-    ok = cgroup_mounts_each(roots->mountinfo, take_mount, &p, err);
-    free(self);
-    if (ok && (!tree_of(host, CGROUP_MEMORY) || !tree_of(host, CGROUP_PIDS)))
-        ok = p.denied ? error_set(err, ERR_UNSUPPORTED, "the hierarchies may not be written (%s)",
-                                  strerror(p.denied))
-                      : error_set(err, ERR_UNSUPPORTED, "no %s hierarchy is mounted",
-                                  tree_of(host, CGROUP_MEMORY) ? "pids" : "memory");
-    if (!ok) {
+    cgroup_mounts_each(texts->mountinfo, take_mount, &p);
+    if (!tree_of(host, CGROUP_MEMORY) || !tree_of(host, CGROUP_PIDS)) {
+        bool memory = tree_of(host, CGROUP_MEMORY);
+
         v1_fini(host);
-        return false;
+        if (p.denied)
+            return error_set(err, ERR_UNSUPPORTED, "the hierarchies may not be written (%s)",
+                             strerror(p.denied));
+        return error_set(err, ERR_UNSUPPORTED, "no %s hierarchy is mounted",
+                         memory ? "pids" : "memory");
     }
     used = (size_t)snprintf(host->description, sizeof host->description, "v1:");
     for (size_t i = 0; i < CGROUP_CONTROLLER_COUNT; i++) {
@@ -319,16 +313,17 @@ static void v1_sweep(struct cgroup_host *host, bool (*orphan)(void *arg, const c
 {
     int64_t deadline_ns = clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS);
 
-    for (size_t i = 0; i < host->v1.count; i++) {
-        char(*names)[CGROUP_NAME_SIZE] = calloc(SWEEP_MAX, sizeof *names);
-        size_t count = names ? cgroup_names(host->v1.trees[i].base_fd, names, SWEEP_MAX) : 0;
+    char(*names)[CGROUP_NAME_SIZE] = malloc(SWEEP_MAX * sizeof *names);
+
+    for (size_t i = 0; names && i < host->v1.count; i++) {
+        size_t count = cgroup_names(host->v1.trees[i].base_fd, names, SWEEP_MAX);
 
         for (size_t k = 0; k < count; k++) {
             if (orphan(arg, names[k]))
                 (void)remove_one(host, i, names[k], deadline_ns);
         }
-        free(names);
     }
+    free(names);
 }
 
 const struct cgroup_kind cgroup_v1 = {

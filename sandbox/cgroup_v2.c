@@ -120,24 +120,16 @@ static bool find_base(struct cgroup_host *host, const char *point, char *below, 
                      "%s; start with systemd-run --user --scope -p Delegate=yes", own.text);
 }
 
-static bool v2_probe(struct cgroup_host *host, const struct cgroup_roots *roots, struct error *err)
+static bool v2_probe(struct cgroup_host *host, const struct cgroup_texts *texts, struct error *err)
 {
     struct cgroup_mount mount = { .v2 = false };
     char below[256];
     char words[256];
-    char *self;
-    bool ok;
 
-    if (!cgroup_mounts_each(roots->mountinfo, take_v2, &mount, err))
-        return false;
+    cgroup_mounts_each(texts->mountinfo, take_v2, &mount);
     if (!mount.v2)
         return error_set(err, ERR_UNSUPPORTED, "not mounted");
-    self = fd_read_file(AT_FDCWD, roots->self, 65536, NULL, err);
-    if (!self)
-        return false;
-    ok = cgroup_self_path(self, "", &mount, below, sizeof below);
-    free(self);
-    if (!ok)
+    if (!cgroup_self_path(texts->self, "", &mount, below, sizeof below))
         return error_set(err, ERR_UNSUPPORTED, "our own group is outside what is mounted");
     if (!find_base(host, mount.point, below, &host->v2.base_fd, err))
         return false;
@@ -151,7 +143,16 @@ static bool v2_probe(struct cgroup_host *host, const struct cgroup_roots *roots,
 
 static void v2_fini(struct cgroup_host *host)
 {
-    fd_close(host->v2.base_fd);
+    int base = host->v2.base_fd;
+
+    /* Leave the folder as it was: it may not have children with controllers when we are back. */
+    if (host->v2.leaf[0]) {
+        (void)cgroup_write(base, ".", "cgroup.subtree_control", "-cpu", NULL);
+        (void)cgroup_write(base, ".", "cgroup.subtree_control", "-memory -pids", NULL);
+        (void)cgroup_write(base, ".", "cgroup.procs", "0", NULL);
+        (void)unlinkat(base, host->v2.leaf, AT_REMOVEDIR);
+    }
+    fd_close(base);
 }
 
 /* ---- one group ---- */

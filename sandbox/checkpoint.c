@@ -43,10 +43,13 @@ struct checkpoints *checkpoints_new(const char *state_dir, const char *server, u
         return NULL;
     }
     all->removed_fd = openat(all->dir_fd, ".removed", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    /* A sandbox of a root server reads layers as its own user and group: it may pass, not list. */
-    if (all->removed_fd < 0 || (geteuid() == 0 && (fchown(all->dir_fd, (uid_t)-1, gid) != 0 ||
-                                                   fchmod(all->dir_fd, 0710) != 0))) {
+    if (all->removed_fd < 0) {
         error_set_errno(err, errno, "prepare %s", all->path);
+        return NULL;
+    }
+    all->janitor = checkpoint_janitor_new(all->dir_fd);
+    if (!all->janitor) {
+        error_set(err, ERR_NOMEM, "checkpoints");
         return NULL;
     }
     return STEAL(all);
@@ -56,6 +59,7 @@ void checkpoints_free(struct checkpoints *all)
 {
     if (!all)
         return;
+    checkpoint_janitor_free(all->janitor);
     fd_close(all->removed_fd);
     fd_close(all->dir_fd);
     free(all->path);
@@ -199,8 +203,6 @@ bool checkpoint_save(struct checkpoints *all, const char *id,
         return error_set_errno(err, errno, "make a checkpoint");
     fd = openat(all->dir_fd, fresh, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
-        error_set_errno(err, errno, "make a checkpoint");
-    } else if (geteuid() == 0 && (fchown(fd, (uid_t)-1, all->gid) != 0 || fchmod(fd, 0710) != 0)) {
         error_set_errno(err, errno, "make a checkpoint");
     } else if (fill(all, fd, source, w, err)) {
         if (renameat(all->dir_fd, fresh, all->dir_fd, id) == 0)

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,6 +52,8 @@ struct checkpoint_source {
  *  folders are given to them when we are root. */
 NODISCARD struct checkpoints *checkpoints_new(const char *state_dir, const char *server, uid_t uid,
                                               gid_t gid, struct error *err);
+
+/** Waits a second at most for deletions that are under way. */
 void checkpoints_free(struct checkpoints *all);
 DEFINE_CLEANUP(struct checkpoints, checkpoints_free)
 
@@ -73,8 +76,15 @@ NODISCARD bool checkpoint_remove(struct checkpoints *all, const char *id, struct
 void checkpoint_sweep(struct checkpoints *all, bool (*alive)(void *arg, const char *server),
                       void *arg);
 
-/** Private, between checkpoint.c and checkpoint_keep.c. */
+/** Private, between checkpoint.c and checkpoint_keep.c: deletes trees while others go on.  It is
+ *  counted, since at the end nobody waits for a large tree; the next sweep gets the rest. */
+struct checkpoint_janitor;
+struct checkpoint_janitor *checkpoint_janitor_new(int dir_fd);
+void checkpoint_janitor_free(struct checkpoint_janitor *janitor);
+
 struct checkpoints {
+    struct checkpoint_janitor *janitor;
+    atomic_uint deleted; /* numbers the names of what goes */
     int dir_fd;
     int removed_fd; /* .removed/ */
     char *path;

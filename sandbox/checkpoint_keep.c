@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 
 #define COMPLETE_MAX 4096
+#define LAST_WAIT_NS (1 * CLOCK_NS_PER_S)
 
 int checkpoint_read(const struct checkpoints *all, const char *id,
                     struct id lowers[MOUNTS_LOWERS_MAX], char ret_server[64])
@@ -110,6 +113,106 @@ bool checkpoint_hold(struct checkpoints *all, const char *id, struct checkpoint_
 
 /* ---- removal ---- */
 
+struct checkpoint_janitor {
+    int dir_fd;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t done;
+    pthread_mutex_t one; /* held by whoever deletes: one tree at a time */
+    unsigned refs;
+};
+
+struct chore {
+    struct checkpoint_janitor *janitor;
+    char name[];
+};
+
+struct checkpoint_janitor *checkpoint_janitor_new(int dir_fd)
+{
+    struct checkpoint_janitor *j = calloc(1, sizeof *j);
+
+    if (!j)
+        return NULL;
+    j->dir_fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 3);
+    if (j->dir_fd < 0) {
+        free(j);
+        return NULL;
+    }
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_mutex_init(&j->one, NULL);
+    cond_init(&j->done);
+    j->refs = 1;
+    return j;
+}
+
+static void janitor_unref(struct checkpoint_janitor *j)
+{
+    bool last;
+
+    pthread_mutex_lock(&j->lock);
+    last = --j->refs == 0;
+    pthread_cond_signal(&j->done);
+    pthread_mutex_unlock(&j->lock);
+    if (!last)
+        return;
+    fd_close(j->dir_fd);
+    pthread_cond_destroy(&j->done);
+    pthread_mutex_destroy(&j->one);
+    pthread_mutex_destroy(&j->lock);
+    free(j);
+}
+
+void checkpoint_janitor_free(struct checkpoint_janitor *j)
+{
+    const struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), LAST_WAIT_NS) };
+
+    if (!j)
+        return;
+    pthread_mutex_lock(&j->lock);
+    while (j->refs > 1 && wait_cond(&w, &j->done, &j->lock))
+        continue;
+    pthread_mutex_unlock(&j->lock);
+    janitor_unref(j);
+}
+
+static void *do_chore(void *arg)
+{
+    struct chore *chore = arg;
+    struct checkpoint_janitor *j = chore->janitor;
+
+    pthread_mutex_lock(&j->one);
+    (void)!fd_remove_tree(j->dir_fd, chore->name, NULL);
+    pthread_mutex_unlock(&j->one);
+    free(chore);
+    janitor_unref(j);
+    return NULL;
+}
+
+/** Delete @name beside whatever goes on; without memory or a thread for that, now. */
+static void delete_later(struct checkpoints *all, const char *name)
+{
+    struct checkpoint_janitor *j = all->janitor;
+    struct chore *chore = malloc(sizeof *chore + strlen(name) + 1);
+    pthread_attr_t attr;
+    pthread_t thread;
+    bool started;
+
+    if (!chore) {
+        (void)!fd_remove_tree(all->dir_fd, name, NULL);
+        return;
+    }
+    chore->janitor = j;
+    memcpy(chore->name, name, strlen(name) + 1);
+    pthread_mutex_lock(&j->lock);
+    j->refs++;
+    pthread_mutex_unlock(&j->lock);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    started = pthread_create(&thread, &attr, do_chore, chore) == 0;
+    pthread_attr_destroy(&attr);
+    if (!started)
+        (void)do_chore(chore);
+}
+
 struct names {
     struct id *at;
     size_t count, cap;
@@ -168,7 +271,7 @@ static bool is_lower(const struct checkpoints *all, const char *id)
 static void try_delete(struct checkpoints *all, const char *id)
 {
     struct id lowers[MOUNTS_LOWERS_MAX];
-    char gone[16 + sizeof all->server + ID_SIZE];
+    char gone[32 + sizeof all->server + ID_SIZE];
     int count = checkpoint_read(all, id, lowers, NULL);
     CLEANUP(fd_closep) int lock_fd = lock_layer(all, id, LOCK_EX);
 
@@ -178,11 +281,12 @@ static void try_delete(struct checkpoints *all, const char *id)
     }
     if (lock_fd < 0 || is_lower(all, id))
         return;
-    (void)snprintf(gone, sizeof gone, ".del-%s-%s", all->server, id);
+    (void)snprintf(gone, sizeof gone, ".del-%s-%u-%s", all->server,
+                   atomic_fetch_add(&all->deleted, 1), id);
     if (renameat(all->dir_fd, id, all->dir_fd, gone) != 0)
         return;
     (void)unlinkat(all->removed_fd, id, 0);
-    (void)!fd_remove_tree(all->dir_fd, gone, NULL);
+    delete_later(all, gone);
     /* A lower layer's own lowers are in this list too, so that this does not go deep. */
     for (int i = 0; i < count; i++) {
         if (is_removed(all, lowers[i].text))
@@ -223,7 +327,7 @@ bool checkpoint_remove(struct checkpoints *all, const char *id, struct error *er
 
 /* ---- what killed servers left ---- */
 
-/** ".new-SERVER-ID" and ".del-SERVER-ID". */
+/** ".new-SERVER-ID" and ".del-SERVER-NUMBER-ID". */
 static bool is_leftover(const char *name, bool (*alive)(void *arg, const char *server), void *arg)
 {
     char server[64];
@@ -248,7 +352,7 @@ static void sweep_halves(struct checkpoints *all, bool (*alive)(void *arg, const
     }
     for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
         if (e->d_name[0] == '.' && strlen(e->d_name) > 5 && is_leftover(e->d_name, alive, arg))
-            (void)!fd_remove_tree(all->dir_fd, e->d_name, NULL);
+            delete_later(all, e->d_name);
     }
     closedir(dir);
 }

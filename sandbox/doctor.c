@@ -16,7 +16,6 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "kernel/base/clock.h"
@@ -54,7 +53,7 @@ struct probe {
     int os_errno;
 };
 
-enum probe_step { STEP_NAMESPACE, STEP_TMPFS, STEP_XATTR, STEP_OVERLAY, STEP_WHITEOUT, STEP_COUNT };
+enum probe_step { STEP_NAMESPACE, STEP_TMPFS, STEP_OVERLAY, STEP_WHITEOUT, STEP_COUNT };
 
 /** Async-signal-safe: in a clone of a threaded program. */
 static enum probe_step probe_overlay(void)
@@ -64,8 +63,6 @@ static enum probe_step probe_overlay(void)
         chdir("/tmp") != 0 || mkdir("lower", 0755) != 0 || mkdir("upper", 0755) != 0 ||
         mkdir("work", 0755) != 0 || mkdir("top", 0755) != 0 || mkdir("lower/gone", 0755) != 0)
         return STEP_TMPFS;
-    if (setxattr("upper", "user.overlay.opaque", "n", 1, 0) != 0)
-        return STEP_XATTR;
     if (mount("overlay", "top", "overlay", MS_NOSUID | MS_NODEV,
               "lowerdir=lower,upperdir=upper,workdir=work,userxattr") != 0)
         return STEP_OVERLAY;
@@ -143,27 +140,31 @@ static void check_namespaces(const struct doctor *d)
     static const char *const steps[STEP_COUNT] = {
         [STEP_NAMESPACE] = "make a user namespace",
         [STEP_TMPFS] = "mount a tmpfs in it",
-        [STEP_XATTR] = "set a user attribute on the tmpfs",
         [STEP_OVERLAY] = "mount an overlay in it",
         [STEP_WHITEOUT] = "replace a folder in the overlay",
     };
     struct probe probe = probe_namespaces(d->config);
     char detail[160] = "usable";
     bool userns = probe.step_of_failure > STEP_NAMESPACE;
-    bool overlay = probe.step_of_failure == STEP_COUNT;
+    bool overlay = probe.step_of_failure > STEP_OVERLAY;
+    bool whole = probe.step_of_failure == STEP_COUNT;
 
-    if (!overlay)
+    if (!whole)
         (void)snprintf(detail, sizeof detail, "%s: %s", steps[probe.step_of_failure],
                        strerror(probe.os_errno));
     tell(d, "user namespaces", userns, true, userns ? "usable" : detail,
          "sysctl kernel.unprivileged_userns_clone=1 (Debian), "
          "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), user.max_user_namespaces above "
-         "0; "
-         "in Docker: --security-opt seccomp=unconfined");
+         "0; in Docker: --security-opt seccomp=unconfined");
     if (!userns)
         (void)snprintf(detail, sizeof detail, "not tried without user namespaces");
-    tell(d, "overlay in a user namespace", overlay, true, detail,
-         "a kernel of 6.6 or newer, with the overlay module loaded (modprobe overlay)");
+    tell(d, "overlay in a user namespace", overlay, true, overlay ? "usable" : detail,
+         "a kernel of 5.13 or newer, with the overlay module loaded (modprobe overlay)");
+    if (userns && !overlay)
+        (void)snprintf(detail, sizeof detail, "not tried without an overlay");
+    tell(d, "replacing folders in an overlay", whole, false, detail,
+         "a kernel of 6.6 or newer (Debian 12: linux-image-amd64 from bookworm-backports); without "
+         "it, a folder of the system that is removed cannot be made anew");
 }
 
 /* ---- single features ---- */
@@ -177,11 +178,9 @@ static void check_kernel(const struct doctor *d)
 
     (void)uname(&name);
     ok = sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
-         (major > 6 || (major == 6 && minor >= 6));
+         (major > 5 || (major == 5 && minor >= 13));
     (void)snprintf(detail, sizeof detail, "Linux %.100s", name.release);
-    tell(d, "kernel", ok, true, detail,
-         "6.6 or newer is needed, for user attributes on tmpfs (Debian 12: the package "
-         "linux-image-amd64 from bookworm-backports)");
+    tell(d, "kernel", ok, true, detail, "5.13 or newer is needed");
 }
 
 static void check_limit(const struct doctor *d)
@@ -211,7 +210,7 @@ static void check_calls(const struct doctor *d)
                    opened >= 0 ? "yes" : "no", pidfd >= 0 ? "yes" : "no", range ? "yes" : "no",
                    attributes ? "yes" : "no");
     tell(d, "system calls", opened >= 0 && pidfd >= 0 && range && attributes, true, detail,
-         "a kernel of 5.12 or newer; in a container, a seccomp profile that allows them");
+         "a kernel of 5.13 or newer; in a container, a seccomp profile that allows them");
     fd_close(opened);
     fd_close(pidfd);
 }

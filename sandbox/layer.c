@@ -210,12 +210,13 @@ static bool copy_xattrs(struct layer_copy *c, int from, int to)
     return true;
 }
 
-static bool finish(struct layer_copy *c, int from, int to)
+/** Files are made with their mode. */
+static bool finish(struct layer_copy *c, int from, int to, bool is_dir)
 {
     struct timespec times[2];
     struct stat st;
 
-    if (fstat(from, &st) != 0 || fchmod(to, st.st_mode & KEPT_MODE) != 0)
+    if (fstat(from, &st) != 0 || (is_dir && fchmod(to, st.st_mode & KEPT_MODE) != 0))
         return fail(c, "set a mode");
     times[0] = st.st_atim;
     times[1] = st.st_mtim;
@@ -319,13 +320,14 @@ static bool copy_regular(struct layer_copy *c, int from, const char *name, int t
     source = openat(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (source < 0)
         return fail(c, "open a file");
-    target = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    target = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                    st->st_mode & KEPT_MODE);
     if (target < 0) {
         close(source);
         return fail(c, "make a file");
     }
     ok = copy_data(c, source, target, st->st_size) && copy_xattrs(c, source, target) &&
-         finish(c, source, target);
+         finish(c, source, target, false);
     close(source);
     if (!ok || st->st_nlink < 2 || !remember(c, st, target))
         close(target);
@@ -458,7 +460,7 @@ static bool copy_tree(struct layer_copy *c, int source, int target)
             }
             continue;
         }
-        ok = step > 0 && copy_xattrs(c, from, to) && finish(c, from, to);
+        ok = step > 0 && copy_xattrs(c, from, to) && finish(c, from, to, true);
         if (!ok || depth == 0)
             break;
         depth--;
@@ -475,6 +477,7 @@ int layer_copy_run(void *arg)
 {
     struct layer_copy *c = arg;
 
+    (void)umask(0);
     for (size_t t = 0; t < LAYER_TREES; t++) {
         for (size_t i = 0; i < c->trees[t].from_count; i++) {
             bool ok;

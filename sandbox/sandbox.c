@@ -26,61 +26,23 @@ static struct backend *backend_of(struct computer_backend *base)
 
 /* ---- folders ---- */
 
-/** The kernel looks layers up as the sandbox's user.  A root server lets just that user's group
- *  pass through its folders; another server is that user. */
-static bool open_to_sandboxes(const char *path, uint32_t gid, struct error *err)
-{
-    struct stat st;
-
-    if (geteuid() != 0)
-        return true;
-    if (stat(path, &st) != 0)
-        return error_set_errno(err, errno, "look at %s", path);
-    if ((st.st_mode & 0001) || (st.st_gid == gid && (st.st_mode & 0010)))
-        return true;
-    if (chown(path, (uid_t)-1, gid) != 0 || chmod(path, 0710) != 0)
-        return error_set_errno(err, errno, "let sandboxes pass through %s", path);
-    return true;
-}
-
-/** Folders above ours are not ours to change. */
-static bool check_passable(const char *path, uint32_t gid, struct error *err)
-{
-    char part[1024];
-
-    if (geteuid() != 0 || strlen(path) >= sizeof part)
-        return true;
-    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        struct stat st;
-
-        (void)snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
-        if (stat(part, &st) == 0 && !(st.st_mode & 0001) &&
-            !(st.st_gid == gid && (st.st_mode & 0010)))
-            return error_set(err, ERR_INVALID,
-                             "sandboxes of a root server cannot pass through %s (mode %04o) to "
-                             "reach %s; set AIOS_HOME to a folder below /var/lib",
-                             part, (unsigned)(st.st_mode & 07777), path);
-    }
-    return true;
-}
-
-static bool make_folder(const char *given, uint32_t gid, char **ret_path, struct error *err)
+static bool make_folder(const char *given, char **ret_path, struct error *err)
 {
     if (!fd_mkdirs(given, 0700, err))
         return error_prefix(err, "make %s", given);
     *ret_path = realpath(given, NULL);
     if (!*ret_path)
         return error_set_errno(err, errno, "find %s", given);
-    return open_to_sandboxes(*ret_path, gid, err) && check_passable(*ret_path, gid, err);
+    return true;
 }
 
 static bool make_folders(struct backend *b, const struct sandbox_config *config, struct error *err)
 {
     size_t size;
 
-    if (!make_folder(config->state_dir, b->host_gid, &b->state_dir, err) ||
-        !make_folder(config->runtime_dir, b->host_gid, &b->runtime_dir, err) ||
-        !make_folder(config->cache_dir, b->host_gid, &b->cache_dir, err))
+    if (!make_folder(config->state_dir, &b->state_dir, err) ||
+        !make_folder(config->runtime_dir, &b->runtime_dir, err) ||
+        !make_folder(config->cache_dir, &b->cache_dir, err))
         return false;
     size = strlen(b->runtime_dir) + sizeof "/stage";
     b->stage = malloc(size);

@@ -244,7 +244,7 @@ bool file_search(struct tool_call *call, const void *args, struct error *err)
     CLEANUP(buf_fini) struct buf out = BUF_INIT;
     char path[FILE_PATH_MAX];
     char include[220];
-    char context[16];
+    char context[32];
     const char *argv[16];
     struct run_info info;
     size_t argc = 0;

@@ -184,7 +184,9 @@ static int open_root(struct tool_call *call, const struct file_transfer_args *a,
 /* Below @root and nowhere else, through no link: what the check saw is what is opened. */
 static int open_below(int root, const char *path, uint64_t flags, uint64_t mode)
 {
-    struct open_how how = { .flags = flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+    /* A FIFO must not block; O_PATH opens nothing that could, and takes no such flag. */
+    uint64_t careful = flags & O_PATH ? O_CLOEXEC : O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    struct open_how how = { .flags = flags | careful,
                             .mode = mode,
                             .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS };
 

@@ -138,10 +138,13 @@ static bool on_message(struct lane *lane, const struct wire_header *h, const uin
     struct wire_in in = { .data = payload, .len = h->length };
 
     if (h->type == WIRE_SPAWN) {
+        int error;
+
         if (r->state != RUN_ASSEMBLING || h->stream > 1)
             return false;
-        if (!run_assemble(r, payload, h->length)) {
-            run_fail(r, E2BIG, SPAWN_STAGE_RESOURCES);
+        error = run_assemble(r, payload, h->length);
+        if (error) {
+            run_fail(r, error, SPAWN_STAGE_RESOURCES);
         } else if (h->stream == 0) {
             run_start(r, r->assembled, r->assembled_len);
             if (lane->ops) /* else it failed, and was dropped */
@@ -217,10 +220,14 @@ bool run_request(struct inside *in, const struct wire_header *h, const uint8_t *
     tap_init(&r->out, &r->lane, WIRE_STREAM_OUT);
     tap_init(&r->err, &r->lane, WIRE_STREAM_ERR);
     tap_init(&r->control_out, &r->lane, WIRE_STREAM_CONTROL);
-    if (h->stream == 0)
+    if (h->stream == 0) {
         run_start(r, payload, h->length);
-    else if (!run_assemble(r, payload, h->length))
-        run_fail(r, ENOMEM, SPAWN_STAGE_RESOURCES);
+    } else {
+        int error = run_assemble(r, payload, h->length);
+
+        if (error)
+            run_fail(r, error, SPAWN_STAGE_RESOURCES);
+    }
     return true;
 }
 

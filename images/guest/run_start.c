@@ -220,22 +220,22 @@ void run_start(struct run *r, const uint8_t *payload, size_t len)
     list_append(&in->runs, &r->link);
 }
 
-bool run_assemble(struct run *r, const uint8_t *payload, size_t len)
+int run_assemble(struct run *r, const uint8_t *payload, size_t len)
 {
     struct inside *in = r->lane.in;
     size_t need = r->assembled_len + len;
 
     if (need > WIRE_SPAWN_MAX)
-        return false;
+        return E2BIG;
     if (need > r->assembled_cap) {
         size_t cap = MIN(MAX(need, r->assembled_cap * 2), WIRE_SPAWN_MAX);
         uint8_t *more;
 
         if (in->assembling_bytes + cap - r->assembled_cap > INSIDE_ASSEMBLING_MAX)
-            return false;
+            return ENOMEM;
         more = realloc(r->assembled, cap);
         if (!more)
-            return false;
+            return ENOMEM;
         in->assembling_bytes += cap - r->assembled_cap;
         r->assembled = more;
         r->assembled_cap = cap;
@@ -243,5 +243,5 @@ bool run_assemble(struct run *r, const uint8_t *payload, size_t len)
     if (len > 0)
         memcpy(r->assembled + r->assembled_len, payload, len);
     r->assembled_len = need;
-    return true;
+    return 0;
 }

@@ -38,8 +38,8 @@ struct run {
 /** Start what the complete request says; a failure is answered and ends the lane. */
 void run_start(struct run *r, const uint8_t *payload, size_t len);
 
-/** Keep one part of a request; false when it gets too much. */
-bool run_assemble(struct run *r, const uint8_t *payload, size_t len);
+/** Keep one part of a request.  0, E2BIG or ENOMEM. */
+int run_assemble(struct run *r, const uint8_t *payload, size_t len);
 void run_forget_assembled(struct run *r);
 
 /** Answer with the error and its stage, and end the lane. */

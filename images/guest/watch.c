@@ -32,7 +32,7 @@ struct spot {
 struct watch {
     struct lane lane;
     struct evloop_source source; /* the inotify descriptor */
-    int root;
+    char *root, *where; /* the request's; no folder is held open, or its end would not show */
     bool recursive;
     bool ready; /* may have events */
     bool replied;
@@ -100,9 +100,10 @@ static void drop(struct lane *lane, bool by_host)
         evloop_unwatch(&lane->in->loop, &w->source);
         close(fd);
     }
-    if (w->root >= 0)
-        close(w->root);
-    w->root = -1;
+    free(w->root);
+    free(w->where);
+    w->root = NULL;
+    w->where = NULL;
 }
 
 static void send_event(struct watch *w, uint32_t kinds, const char *path)
@@ -171,11 +172,37 @@ static int add(struct watch *w, int fd, const char *path, bool folder, bool fres
     return 0;
 }
 
+/* What is watched, or the folder @path below it; -1 and errno. */
+static int open_below(struct watch *w, const char *path, int flags)
+{
+    struct place place;
+    int error = place_init(&place, w->lane.in->root_fd, w->root, w->where);
+    int root, fd;
+
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    root = place_open(&place, O_PATH, 0);
+    error = errno;
+    place_fini(&place);
+    if (root < 0 || (flags & O_PATH && path[0] == '\0')) {
+        errno = error;
+        return root;
+    }
+    fd = sys_openat2(root, path[0] ? path : ".",
+                     (uint64_t)(unsigned)flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
+                     SYS_BENEATH | SYS_NO_SYMLINKS | SYS_NO_MAGICLINKS);
+    error = errno;
+    close(root);
+    errno = error;
+    return fd;
+}
+
 /* A folder below the root; one that is gone again, or not ours to look into, is no loss. */
 static void add_folder(struct watch *w, const char *path, bool fresh)
 {
-    int fd = sys_openat2(w->root, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
-                         SYS_BENEATH | SYS_NO_SYMLINKS | SYS_NO_MAGICLINKS);
+    int fd = open_below(w, path, O_PATH);
     int error;
 
     if (fd < 0)
@@ -218,9 +245,7 @@ static bool fill_names(struct watch *w, const struct spot *s)
     if (w->scan_at < w->scan_len)
         return true;
     if (w->scan_fd < 0)
-        w->scan_fd = sys_openat2(w->root, s->path[0] ? s->path : ".",
-                                 O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC, 0,
-                                 SYS_BENEATH | SYS_NO_SYMLINKS | SYS_NO_MAGICLINKS);
+        w->scan_fd = open_below(w, s->path, O_RDONLY | O_NONBLOCK);
     w->scan_at = 0;
     w->scan_len = w->scan_fd < 0 ? 0 : sys_getdents(w->scan_fd, w->names, sizeof w->names);
     return w->scan_len > 0;
@@ -293,6 +318,10 @@ static bool take_event(struct watch *w, const struct inotify_event *ev)
     if (kinds == 0 || !join(w, s, ev->len ? ev->name : ""))
         return true;
     send_event(w, kinds, w->path);
+    if (ev->mask & IN_MOVE_SELF) { /* what is at the path now is something else */
+        lane_finish(&w->lane);
+        return false;
+    }
     if (!w->recursive || !(ev->mask & IN_ISDIR) || ev->len == 0)
         return true;
     if (ev->mask & (IN_DELETE | IN_MOVED_FROM)) {
@@ -370,75 +399,63 @@ static void on_ready(struct evloop_source *s, uint32_t events)
     lane_wake(&w->lane);
 }
 
-/* 0 or an errno; on success *ret_fd is what is watched, O_PATH. */
-static int open_root(struct inside *in, struct wire_in *args, int *ret_fd, bool *ret_recursive)
+/* Take the request apart and begin with what it names.  0 or an errno. */
+static int begin(struct watch *w, struct wire_in *args)
 {
-    struct place place;
-    int error = place_get(&place, in->root_fd, args);
-
-    if (error)
-        return error;
-    *ret_recursive = wire_get_u8(args) != 0;
-    if (!wire_in_done(args))
-        error = EBADMSG;
-    else if ((*ret_fd = place_open(&place, O_PATH, 0)) < 0)
-        error = errno;
-    place_fini(&place);
-    return error;
-}
-
-static int begin(struct inside *in, uint32_t channel, int fd, bool recursive)
-{
-    static const struct lane_ops ops = { .pump = pump, .drop = drop };
-    struct watch *w = calloc(1, sizeof *w);
+    char root[WIRE_PATH_MAX], where[WIRE_PATH_MAX];
     struct stat st;
+    int fd, error = 0;
     int notify;
-    int error = 0;
 
-    if (!w)
+    if (!wire_get_str_into(args, root, sizeof root) ||
+        !wire_get_str_into(args, where, sizeof where))
+        return EBADMSG;
+    w->recursive = wire_get_u8(args) != 0;
+    if (!wire_in_done(args))
+        return EBADMSG;
+    w->root = strdup(root);
+    w->where = strdup(where);
+    if (!w->root || !w->where)
         return ENOMEM;
+    fd = open_below(w, "", O_PATH);
+    if (fd < 0)
+        return errno;
     notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    w->source.fd = -1;
-    w->source.ready = on_ready;
-    w->root = fd;
-    w->scan_fd = -1;
-    w->recursive = recursive;
-    list_init(&w->waiting);
-    for (size_t i = 0; i < BUCKETS; i++)
-        list_init(&w->buckets[i]);
-    if (notify < 0 || fstat(fd, &st) != 0) {
+    if (notify < 0 || !evloop_watch(&w->lane.in->loop, &w->source, notify, EPOLLIN, false)) {
         error = errno;
-    } else if (!evloop_watch(&in->loop, &w->source, notify, EPOLLIN, false)) {
-        error = errno;
-    } else {
-        error = add(w, fd, "", S_ISDIR(st.st_mode), false);
-        notify = -1;
-    }
-    if (error) {
         if (notify >= 0)
             close(notify);
-        w->lane.in = in;
-        w->root = -1; /* stays the caller's */
-        drop(&w->lane, false);
-        free(w);
-        return error;
+    } else {
+        error = fstat(fd, &st) != 0 ? errno : add(w, fd, "", S_ISDIR(st.st_mode), false);
     }
-    lane_open(in, &w->lane, channel, &ops);
-    lane_wake(&w->lane);
-    return 0;
+    close(fd);
+    return error;
 }
 
 void watch_request(struct inside *in, uint32_t channel, struct wire_in *args)
 {
-    int fd = -1;
-    bool recursive = false;
-    int error = open_root(in, args, &fd, &recursive);
+    static const struct lane_ops ops = { .pump = pump, .drop = drop };
+    struct watch *w = calloc(1, sizeof *w);
+    int error = ENOMEM;
 
-    if (!error)
-        error = begin(in, channel, fd, recursive);
-    if (!error)
+    if (w) {
+        w->lane.in = in;
+        w->source.fd = -1;
+        w->source.ready = on_ready;
+        w->scan_fd = -1;
+        list_init(&w->waiting);
+        for (size_t i = 0; i < BUCKETS; i++)
+            list_init(&w->buckets[i]);
+        error = begin(w, args);
+        if (error) {
+            drop(&w->lane, false);
+            free(w);
+        }
+    }
+    if (error) {
+        lane_refuse(in, channel, error, false);
         return;
-    if (fd >= 0)
-        close(fd);
-    lane_refuse(in, channel, error, false);
+    }
+    lane_open(in, &w->lane, channel, &ops);
+    lane_wake(&w->lane);
 }

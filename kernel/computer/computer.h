@@ -2,13 +2,13 @@
  * computer - a place where programs run: what a back end supplies, and what is the same in all.
  *
  * A back end (sandbox, later vm) makes a struct computer with a guest at the other end of a byte
- * stream.  Everything above it (kernel, tools) uses the functions here, run.h and guest.h, and does not know
- * which kind it is.
+ * stream.  Everything above it (kernel, tools) uses the functions here, run.h and guest.h, and does
+ * not know which kind it is.
  *
- * Ownership: counted; the last computer_unref() destroys it.  computer_destroy() ends it at once for
- *   everybody: later calls get ERR_LOST.
- * Threads: any; calls of a back end's functions on one computer are serialised by it.
- * Blocking: functions with a struct wait, and computer_destroy() (bounded: 2 s).
+ * Ownership: counted; the last computer_unref() destroys it.  computer_destroy() ends it at once
+ * for everybody: later calls get ERR_LOST. Threads: any; calls of a back end's functions on one
+ * computer are serialised by it. Blocking: functions with a struct wait, and computer_destroy()
+ * (bounded: 2 s).
  */
 #pragma once
 
@@ -36,7 +36,8 @@ struct computer_dir {
 struct computer_spec {
     const char *const *allow; /* egress rules, see egress.h; allow_count 0: no network */
     size_t allow_count;
-    const char *const *env; /* NAME=VALUE added to the computer's environment; NULL-terminated; or NULL */
+    const char *const
+        *env; /* NAME=VALUE added to the computer's environment; NULL-terminated; or NULL */
     const struct computer_dir *dirs;
     size_t dir_count;
     uint64_t memory_bytes;
@@ -53,9 +54,9 @@ enum computer_event_kind {
 
 struct computer_event {
     enum computer_event_kind kind;
-    const char *name;                 /* REFUSED: the system call, "mount" */
-    const char *text;                 /* REFUSED: its telling argument ("/proc"), valid UTF-8; LOST: why */
-    uint32_t pid;                     /* REFUSED: as the host sees it; 0 unknown */
+    const char *name; /* REFUSED: the system call, "mount" */
+    const char *text; /* REFUSED: its telling argument ("/proc"), valid UTF-8; LOST: why */
+    uint32_t pid;     /* REFUSED: as the host sees it; 0 unknown */
     const struct egress_event *egress; /* EGRESS */
 };
 
@@ -88,8 +89,7 @@ struct computer_ops {
     bool (*pause)(struct computer *c, const struct wait *w, struct error *err);
     bool (*resume)(struct computer *c, const struct wait *w, struct error *err);
     /** Save the writable state under the checkpoint id @id. */
-    bool (*checkpoint)(struct computer *c, const char *id, const struct wait *w,
-                       struct error *err);
+    bool (*checkpoint)(struct computer *c, const char *id, const struct wait *w, struct error *err);
     bool (*usage)(struct computer *c, struct computer_usage *ret, struct error *err);
     void (*strikes)(struct computer *c, struct computer_strikes *ret);
     void (*destroy)(struct computer *c);
@@ -122,8 +122,8 @@ struct computer *computer_ref(struct computer *c);
 void computer_unref(struct computer *c);
 DEFINE_CLEANUP(struct computer, computer_unref)
 
-const char *computer_id(const struct computer *c);   /* "c_…" */
-const char *computer_kind(const struct computer *c); /* "sandbox" */
+const char *computer_id(const struct computer *c);     /* "c_…" */
+const char *computer_kind(const struct computer *c);   /* "sandbox" */
 int64_t computer_created_ns(const struct computer *c); /* monotonic */
 
 /** The guest, borrowed for as long as the caller holds a reference to @c; after destruction its
@@ -179,8 +179,8 @@ void computer_fini(struct computer *c);
 NODISCARD bool computer_attach(struct computer *c, int stream, const struct wait *w,
                                struct error *err);
 
-/** The same for a computer that a pool already attached: new hooks, rules and environment for its new
- *  owner.  Any thread; nothing has run inside yet. */
+/** The same for a computer that a pool already attached: new hooks, rules and environment for its
+ * new owner.  Any thread; nothing has run inside yet. */
 NODISCARD bool computer_adopt(struct computer *c, const struct computer_spec *spec,
                               const struct computer_hooks *hooks, struct error *err);
 

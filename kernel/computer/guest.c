@@ -17,24 +17,6 @@
 /* Requests may fill LIMIT_GUEST_QUEUED; what is above is for control frames and one large spawn. */
 #define OUT_MAX_BYTES (LIMIT_GUEST_QUEUED + WIRE_SPAWN_MAX + (256u << 10))
 
-struct guest *guest_ref(struct guest *g)
-{
-    atomic_fetch_add_explicit(&g->refs, 1, memory_order_relaxed);
-    return g;
-}
-
-void guest_unref(struct guest *g)
-{
-    if (atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    assert(g->chan_count == 0 && list_empty(&g->waiters));
-    ring_fini(&g->out);
-    free(g->reader.data);
-    pthread_mutex_destroy(&g->lock);
-    pthread_mutex_destroy(&g->call_lock);
-    free(g);
-}
-
 void guest_call_begin(struct guest *g)
 {
     loop_assert_owner(g->loop);

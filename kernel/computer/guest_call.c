@@ -135,7 +135,7 @@ bool guest_ping(struct guest *g, const struct wait *w, struct error *err)
 {
     uint8_t sent[8], storage[RESULT_MAX_BYTES];
     struct wire_out o = { .data = sent, .cap = sizeof sent, .len = sizeof sent };
-    struct wire_in in;
+    struct wire_in in = { .len = 0 };
     const struct request rq = {
         .type = WIRE_PING, .verb = "ping the guest", .result = &in, .storage = storage
     };
@@ -166,7 +166,7 @@ bool guest_stat(struct guest *g, const char *root, const char *path, bool follow
 {
     struct path_call pc;
     uint8_t storage[RESULT_MAX_BYTES];
-    struct wire_in in;
+    struct wire_in in = { .len = 0 };
     struct wire_stat st;
     const struct request rq = {
         .type = WIRE_STAT, .verb = "look at", .path = path, .result = &in, .storage = storage

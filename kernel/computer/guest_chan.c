@@ -1,8 +1,29 @@
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/base/limits.h"
 #include "kernel/computer/guest_internal.h"
+
+/* ---- counting ---- */
+
+struct guest *guest_ref(struct guest *g)
+{
+    atomic_fetch_add_explicit(&g->refs, 1, memory_order_relaxed);
+    return g;
+}
+
+void guest_unref(struct guest *g)
+{
+    if (atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    assert(g->chan_count == 0 && list_empty(&g->waiters));
+    ring_fini(&g->out);
+    free(g->reader.data);
+    pthread_mutex_destroy(&g->lock);
+    pthread_mutex_destroy(&g->call_lock);
+    free(g);
+}
 
 /* ---- the table ---- */
 

@@ -127,9 +127,6 @@ struct guest {
 
 /* ---- guest.c ---- */
 
-struct guest *guest_ref(struct guest *g);
-void guest_unref(struct guest *g);
-
 /** End the connection, for the reason @why, if it has not ended. */
 void guest_lose_locked(struct guest *g, const char *why);
 
@@ -178,6 +175,9 @@ void chan_close_locked(struct chan *ch);
 void chan_consumed_locked(struct chan *ch, unsigned stream, size_t len);
 
 /* ---- guest_chan.c ---- */
+
+struct guest *guest_ref(struct guest *g);
+void guest_unref(struct guest *g);
 
 /** The common part: one reference, not in the table. */
 void chan_init(struct chan *ch, struct guest *g, const struct chan_type *type, uint8_t in_mask,

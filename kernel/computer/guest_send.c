@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -8,6 +9,15 @@
 
 #define OUT_KEEP_BYTES  (64u << 10)              /* storage that an empty queue keeps */
 #define DATA_QUEUED_MAX (LIMIT_GUEST_QUEUED / 4) /* a request never waits behind more data */
+
+/* sendmsg() changes nothing, but struct iovec cannot say so. */
+static struct iovec piece(const void *data, size_t len)
+{
+    struct iovec v = { .iov_len = len };
+
+    memcpy(&v.iov_base, &data, sizeof data);
+    return v;
+}
 
 /* Bytes that the stream took; the others are to be queued. */
 static size_t transmit(struct guest *g, struct iovec *iov, size_t count)
@@ -45,10 +55,7 @@ void guest_send_locked(struct guest *g, const struct chan *ch, enum wire_type ty
         return;
     wire_header_put(head, &h);
     if (!g->corked && g->out.len == 0) {
-        struct iovec iov[2] = {
-            { .iov_base = head, .iov_len = sizeof head },
-            { .iov_base = (void *)(uintptr_t)payload, .iov_len = len },
-        };
+        struct iovec iov[2] = { piece(head, sizeof head), piece(payload, len) };
 
         sent = transmit(g, iov, len ? 2 : 1);
         if (g->broken || sent == sizeof head + len)
@@ -75,7 +82,7 @@ void guest_flush_locked(struct guest *g)
     while (g->out.len > 0 && !g->lost && !g->broken) {
         size_t len, n;
         const uint8_t *front = ring_front(&g->out, &len);
-        struct iovec iov = { .iov_base = (void *)(uintptr_t)front, .iov_len = len };
+        struct iovec iov = piece(front, len);
 
         n = transmit(g, &iov, 1);
         if (n == 0)

@@ -64,9 +64,10 @@ void run_info(struct run *r, struct run_info *ret);
 NODISCARD bool run_wait(struct run *r, unsigned streams, const uint64_t *beyond,
                         const struct wait *w, struct error *err);
 
-/** Send @signal to its process group, or with @tree to everything it started.  A run that ends by it
- *  has reason RUN_KILLED. */
+/** Send @signal to its process group, or with @tree to everything it started.  A run that ends by
+ * it has reason RUN_KILLED. */
 void run_kill(struct run *r, int signal, bool tree);
 
-/** "exit", "signal", "timeout", "oom", "pids", "output", "disk", "killed", "computer_lost", "running". */
+/** "exit", "signal", "timeout", "oom", "pids", "output", "disk", "killed", "computer_lost",
+ * "running". */
 const char *run_reason_name(enum run_reason reason);

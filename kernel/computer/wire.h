@@ -27,12 +27,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 1u
-#define WIRE_MAGIC 0x534f4941u /* "AIOS" */
+#define WIRE_VERSION      1u
+#define WIRE_MAGIC        0x534f4941u /* "AIOS" */
 #define WIRE_HEADER_BYTES 12u
-#define WIRE_PAYLOAD_MAX (64u << 10)
-#define WIRE_WINDOW (256u << 10)
-#define WIRE_PATH_MAX 4096u
+#define WIRE_PAYLOAD_MAX  (64u << 10)
+#define WIRE_WINDOW       (256u << 10)
+#define WIRE_PATH_MAX     4096u
 
 enum wire_type {
     /* guest to host, channel 0, once, first: u32 magic, u32 version */
@@ -59,8 +59,8 @@ enum wire_type {
     WIRE_READ,  /* str root, str path, u64 offset, u64 most bytes -> struct wire_stat; DATA, EOF */
     WIRE_WRITE, /* str root, str path, u32 mode, u32 WIRE_WRITE_*; DATA, EOF from the host, and
                    only then the reply: u64 bytes written */
-    WIRE_LIST,  /* str root, str path, u32 depth, u32 most, u8 hidden -> empty; DATA of entries, EOF:
-                   each entry is str path below the listed one, str link target, struct wire_stat */
+    WIRE_LIST, /* str root, str path, u32 depth, u32 most, u8 hidden -> empty; DATA of entries, EOF:
+                  each entry is str path below the listed one, str link target, struct wire_stat */
 
     /* answers and streams */
     WIRE_REPLY,  /* u32 status: 0 or an errno of this architecture; then, if 0, the result */
@@ -87,15 +87,26 @@ enum wire_stream {
 };
 
 enum { WIRE_OPEN_EGRESS = 1 };
-enum { WIRE_WRITE_CREATE = 1, WIRE_WRITE_EXCLUSIVE = 2, WIRE_WRITE_APPEND = 4,
-       WIRE_WRITE_ATOMIC = 8, WIRE_WRITE_PARENTS = 16 };
-enum { WIRE_EVENT_CREATED = 1, WIRE_EVENT_CHANGED = 2, WIRE_EVENT_REMOVED = 4,
-       WIRE_EVENT_MOVED = 8, WIRE_EVENT_LOST = 16 };
-enum { WIRE_SPAWN_PTY = 1,     /* a terminal as 0, 1 and 2; rows and columns apply */
-       WIRE_SPAWN_MERGE = 2,   /* stderr goes where stdout goes, in true order */
-       WIRE_SPAWN_STDIN = 4,   /* a pipe from WIRE_STREAM_MAIN; /dev/null without it */
-       WIRE_SPAWN_CONTROL = 8, /* WIRE_STREAM_CONTROL on descriptors 3 and 4; what was written to
-                                  stdout and stderr before a control message is sent before it */
+enum {
+    WIRE_WRITE_CREATE = 1,
+    WIRE_WRITE_EXCLUSIVE = 2,
+    WIRE_WRITE_APPEND = 4,
+    WIRE_WRITE_ATOMIC = 8,
+    WIRE_WRITE_PARENTS = 16
+};
+enum {
+    WIRE_EVENT_CREATED = 1,
+    WIRE_EVENT_CHANGED = 2,
+    WIRE_EVENT_REMOVED = 4,
+    WIRE_EVENT_MOVED = 8,
+    WIRE_EVENT_LOST = 16
+};
+enum {
+    WIRE_SPAWN_PTY = 1,     /* a terminal as 0, 1 and 2; rows and columns apply */
+    WIRE_SPAWN_MERGE = 2,   /* stderr goes where stdout goes, in true order */
+    WIRE_SPAWN_STDIN = 4,   /* a pipe from WIRE_STREAM_MAIN; /dev/null without it */
+    WIRE_SPAWN_CONTROL = 8, /* WIRE_STREAM_CONTROL on descriptors 3 and 4; what was written to
+                               stdout and stderr before a control message is sent before it */
 };
 
 struct wire_header {

@@ -1,5 +1,6 @@
 // What the integration tests share: the server under test, official clients, a raw client.
 import { spawn } from 'node:child_process';
+import { after } from 'node:test';
 import { createRequire } from 'node:module';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -56,6 +57,10 @@ export const connectV2 = async (era, { dir = home(), args = [] } = {}) => {
   return { client, transport, dir };
 };
 
+// A test that failed half-way leaves its server behind; the runner would wait for it for ever.
+const started = new Set();
+after(() => { for (const child of started) child.kill('SIGKILL'); });
+
 // Bytes in, lines out, nothing assumed: for what no official client would send.
 export class Raw {
   constructor({ dir = home(), args = [], config } = {}) {
@@ -68,6 +73,7 @@ export class Raw {
     this.child = spawn(AIOS, ['mcp', ...args], {
       env: environment(dir), stdio: ['pipe', 'pipe', 'inherit'],
     });
+    started.add(this.child);
     this.child.stdin.on('error', () => {});
     this.messages = [];
     this.waiters = [];

@@ -88,6 +88,7 @@ struct toy {
     struct computer base;
     struct puppet puppet;
     bool has_puppet;
+    int hand; /* the puppet's end once more: it closes its own when it is done */
 };
 
 static void toy_destroy(struct computer *c)
@@ -97,8 +98,9 @@ static void toy_destroy(struct computer *c)
     if (world.together)
         (void)pthread_barrier_wait(world.together);
     if (toy->has_puppet) {
-        (void)shutdown(toy->puppet.f.fd, SHUT_RDWR);
+        (void)shutdown(toy->hand, SHUT_RDWR);
         puppet_join(&toy->puppet);
+        fd_close(toy->hand);
     }
     atomic_fetch_add(&world.destroyed, 1);
     atomic_fetch_sub(&world.alive, 1);
@@ -169,6 +171,7 @@ static struct computer *toy_make(const struct computer_spec *spec,
     if (!world.bare) {
         stream = puppet_start(&toy->puppet);
         toy->has_puppet = true;
+        toy->hand = fcntl(toy->puppet.f.fd, F_DUPFD_CLOEXEC, 3);
         if (!computer_attach(&toy->base, stream, w, err))
             abort(); /* the puppet always says hello */
     }

@@ -19,7 +19,7 @@
 #include "tests/support/check.h"
 
 #define HOST_DEADLINE_MS 30000
-#define HOST_CHANNELS    64
+#define HOST_CHANNELS    512
 #define HOST_LOG         256
 
 struct host_bytes {

@@ -506,6 +506,33 @@ static void many_at_once(void **state)
         computer_unref(c[i]);
 }
 
+static void survives_every_allocation_failure(void **state)
+{
+    (void)state;
+    FAULT_EACH(n)
+    {
+        struct error err = ERROR_INIT;
+        const struct sandbox_config c = config();
+        struct computer_backend *b = sandbox_backend_new(&c, &err);
+
+        FAULT_DONE(n);
+        if (b)
+            b->free(b);
+        else
+            assert_code(err, ERR_NOMEM);
+    }
+    FAULT_EACH(n)
+    {
+        struct error err = ERROR_INIT;
+        struct computer *c = try_make(world.b, &(struct computer_spec){ .pids = 64 }, NULL, &err);
+
+        FAULT_DONE(n);
+        if (!c)
+            assert_int_not_equal(err.code, ERR_NONE);
+        computer_unref(c);
+    }
+}
+
 static void tell_check(void *arg, const struct sandbox_check *check)
 {
     unsigned *seen = arg;
@@ -524,7 +551,7 @@ static void the_doctor_finds_all_that_is_needed(void **state)
 
     (void)state;
     sandbox_probe(&c, tell_check, &seen);
-    assert_int_equal(seen, 10);
+    assert_int_equal(seen, 11);
 }
 
 int main(void)
@@ -543,6 +570,7 @@ int main(void)
         cmocka_unit_test(nothing_outlives_the_computer),
         cmocka_unit_test(the_pool_gives_what_was_asked_for),
         cmocka_unit_test(many_at_once),
+        cmocka_unit_test(survives_every_allocation_failure),
         cmocka_unit_test(the_doctor_finds_all_that_is_needed),
     };
 

@@ -5,7 +5,6 @@
  * process.  What cannot outlive the process is not taken down one by one: once the exit code is
  * known the sandbox is killed, its groups are removed, and _exit() does the rest.
  */
-#include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -56,15 +55,18 @@ struct run_command {
  * process for both. */
 static void leave(struct run_command *c, int code)
 {
+    struct computer *computer;
+
     if (atomic_flag_test_and_set(&c->leaving)) {
         for (;;)
             pause();
     }
     run_stdio_restore();
     pthread_mutex_lock(&c->lock);
-    if (c->computer)
-        computer_destroy(c->computer);
+    computer = c->computer;
     pthread_mutex_unlock(&c->lock);
+    if (computer)
+        computer_destroy(computer);
     c->solo->backend->free(c->solo->backend);
     (void)fflush(stdout);
     _exit(code);
@@ -105,7 +107,7 @@ static bool add_refusal(json_t *list, const struct computer_refusal *refusal)
     size_t i;
     json_t *one;
 
-    json_array_foreach(list, i, one) {
+    json_array_foreach (list, i, one) {
         if (strcmp(json_string_value(json_object_get(one, "syscall")), refusal->name) == 0 &&
             strcmp(json_string_value(json_object_get(one, "argument")), refusal->text) == 0)
             return set(one, "count",
@@ -202,11 +204,11 @@ static int report_failure(struct run_command *c, int code, const struct error *e
     if (!c->order.json)
         return cli_fail("run", code, err);
     report = json_object();
-    print_json(set(report, "reason", json_string("failed")) &&
-                       set(report, "exit_code", json_null()) && set(report, "signal", json_null()) &&
-                       set(report, "error", json_string(err->text))
-                   ? report
-                   : NULL);
+    print_json(
+        set(report, "reason", json_string("failed")) && set(report, "exit_code", json_null()) &&
+                set(report, "signal", json_null()) && set(report, "error", json_string(err->text))
+            ? report
+            : NULL);
     json_decref(report);
     return code;
 }
@@ -216,7 +218,7 @@ static int report_failure(struct run_command *c, int code, const struct error *e
 static void on_signal(uv_signal_t *handle, int signum)
 {
     struct run_command *c = handle->data;
-    unsigned count;
+    bool stuck;
 
     if (signum == SIGWINCH) {
         uint16_t rows, cols;
@@ -229,18 +231,19 @@ static void on_signal(uv_signal_t *handle, int signum)
         return;
     }
     pthread_mutex_lock(&c->lock);
-    count = ++c->signal_count;
+    c->signal_count++;
     if (!c->run) {
         c->signal = signum;
         cancel_raise(&c->solo->cancel);
-    } else if (count == 1) {
+    } else if (c->signal_count == 1) {
         run_kill(c->run, signum, false);
     } else {
         run_kill(c->run, SIGKILL, true);
     }
+    /* It was killed already: we wait for whoever does not read our output. */
+    stuck = c->run && c->signal_count > 2;
     pthread_mutex_unlock(&c->lock);
-    /* It is dead, and we wait for whoever does not read our output. */
-    if (count > 2)
+    if (stuck)
         leave(c, EXIT_BY_SIGNAL + signum);
 }
 
@@ -383,7 +386,8 @@ static void work(struct solo *s, void *arg)
 
 int cli_run(int argc, char **argv)
 {
-    static struct run_command c = { .lock = PTHREAD_MUTEX_INITIALIZER, .leaving = ATOMIC_FLAG_INIT };
+    static struct run_command c = { .lock = PTHREAD_MUTEX_INITIALIZER,
+                                    .leaving = ATOMIC_FLAG_INIT };
     CLEANUP(config_freep) struct config *config = NULL;
     struct error err = ERROR_INIT;
     enum log_level level;

@@ -21,7 +21,8 @@ static const struct cli_option options[] = {
     { "cwd", "DIR", "where it starts, inside" },
     { "env", "NAME=VALUE", "set an environment variable (repeat)" },
     { "config", "FILE", "use this configuration file instead of the user's own" },
-    { "json", NULL, "tell reason, usage and refusals as one JSON line on standard error at the end" },
+    { "json", NULL,
+      "tell reason, usage and refusals as one JSON line on standard error at the end" },
     { NULL },
 };
 
@@ -29,13 +30,17 @@ const struct cli_command run_command = {
     .name = "run",
     .synopsis = "[OPTIONS] -- COMMAND [ARGS]",
     .about =
-        "Runs one command in a new sandbox of its own and removes the sandbox when the command ends,\n"
-        "with whatever it left running. It sees the system's programs, an empty /workspace and the\n"
+        "Runs one command in a new sandbox of its own and removes the sandbox when the command "
+        "ends,\n"
+        "with whatever it left running. It sees the system's programs, an empty /workspace and "
+        "the\n"
         "folders given with --rw and --ro; no network but what --allow names. It starts in the\n"
         "current folder when that is shared, else in /workspace.\n"
         "\n"
-        "Standard input, output and error are the command's own; with a terminal at both ends it gets\n"
-        "a terminal. Input is read ahead: give `< /dev/null` to a command that shall leave it alone.\n"
+        "Standard input, output and error are the command's own; with a terminal at both ends it "
+        "gets\n"
+        "a terminal. Input is read ahead: give `< /dev/null` to a command that shall leave it "
+        "alone.\n"
         "The first interrupt goes to the command, the second kills it.\n"
         "\n"
         "Exit codes: the command's own; 128+N when signal N ended it; 124 when its time was up;\n"
@@ -186,33 +191,6 @@ static bool on_option(void *arg, const char *name, const char *value, struct err
 
 /* ---- the whole ---- */
 
-bool run_order_read(struct run_order *o, int argc, char **argv, bool *ret_helped,
-                    struct error *err)
-{
-    int next;
-
-    memset(o, 0, sizeof *o);
-    if (!cli_parse(&run_command, argc, argv, on_option, o, &next, ret_helped, err))
-        return false;
-    if (*ret_helped)
-        return true;
-    if (next >= argc)
-        return error_set(err, ERR_INVALID,
-                         "there is no command; say `aios run -- COMMAND ARGS` (`aios run --help` "
-                         "tells more)");
-    o->argv = argv + next;
-    return true;
-}
-
-void run_order_fini(struct run_order *o)
-{
-    for (size_t i = 0; i < o->dir_count; i++)
-        free(unconst(o->dirs[i].path));
-    free(o->dirs);
-    free(o->allow.items);
-    free(o->env.items);
-}
-
 static bool is_below(const char *path, const char *folder)
 {
     size_t len = strlen(folder);
@@ -232,6 +210,33 @@ static void find_here(struct run_order *o)
             memcpy(o->here, here, strlen(here) + 1);
 }
 
+bool run_order_read(struct run_order *o, int argc, char **argv, bool *ret_helped, struct error *err)
+{
+    int next;
+
+    memset(o, 0, sizeof *o);
+    if (!cli_parse(&run_command, argc, argv, on_option, o, &next, ret_helped, err))
+        return false;
+    if (*ret_helped)
+        return true;
+    if (next >= argc)
+        return error_set(err, ERR_INVALID,
+                         "there is no command; say `aios run -- COMMAND ARGS` (`aios run --help` "
+                         "tells more)");
+    o->argv = argv + next;
+    find_here(o);
+    return true;
+}
+
+void run_order_fini(struct run_order *o)
+{
+    for (size_t i = 0; i < o->dir_count; i++)
+        free(unconst(o->dirs[i].path));
+    free(o->dirs);
+    free(o->allow.items);
+    free(o->env.items);
+}
+
 bool run_order_spec(struct run_order *o, const struct config *config, struct computer_spec *ret,
                     struct error *err)
 {
@@ -239,12 +244,11 @@ bool run_order_spec(struct run_order *o, const struct config *config, struct com
     json_t *rule;
 
     if (o->allow.count == 0) {
-        json_array_foreach(config->computer.allow, i, rule) {
+        json_array_foreach (config->computer.allow, i, rule) {
             if (!add(&o->allow, json_string_value(rule), err))
                 return false;
         }
     }
-    find_here(o);
     *ret = (struct computer_spec){
         .allow = o->allow.items,
         .allow_count = o->allow.count,

@@ -38,8 +38,8 @@ NODISCARD bool run_order_read(struct run_order *o, int argc, char **argv, bool *
                               struct error *err);
 void run_order_fini(struct run_order *o);
 
-/** The computer that was asked for.  @config's network rules hold when none were given.  Borrows from
- *  both. */
+/** The computer that was asked for.  @config's network rules hold when none were given.  Borrows
+ * from both. */
 NODISCARD bool run_order_spec(struct run_order *o, const struct config *config,
                               struct computer_spec *ret, struct error *err);
 

@@ -24,8 +24,8 @@ void run_stdio_look(struct run_stdio *io);
 /** The size of our terminal; 24 by 80 when it does not tell.  Any thread. */
 void run_stdio_size(uint16_t *ret_rows, uint16_t *ret_cols);
 
-/** Raw mode until run_stdio_restore(); does nothing without a terminal.  Signals of a crash restore it
- *  too.  Any thread. */
+/** Raw mode until run_stdio_restore(); does nothing without a terminal.  Signals of a crash restore
+ * it too.  Any thread. */
 void run_stdio_raw(const struct run_stdio *io);
 void run_stdio_restore(void);
 

@@ -1,0 +1,239 @@
+// Measures AIOS beside its peers, in one run, and prints ratios.  No test: nothing fails here.
+//
+//   tools/dev/bench [row …]    rows: start call memory run create whole pool idle sleep flood
+import { execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const { AIOS, AIOS_BENCH: peers, AIOS_NODE_MODULES: modules } = process.env;
+const home = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-bench-'));
+const env = { PATH: process.env.PATH, HOME: home, AIOS_HOME: home };
+const rows = process.argv.slice(2);
+const wanted = (name) => rows.length === 0 || rows.includes(name);
+
+const quantile = (list, q) => [...list].sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(q * list.length))];
+const median = (list) => quantile(list, 0.5);
+const us = () => Number(process.hrtime.bigint()) / 1e3;
+const number = (x) => (x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2));
+const line = (work, ours, unit, peer, theirs, target) =>
+  console.log(`${work.padEnd(46)} ${number(ours).padStart(9)} ${unit.padEnd(4)} | ${peer.padEnd(26)} ` +
+    `${number(theirs).padStart(9)} ${unit.padEnd(4)} | ratio ${(ours / theirs).toFixed(2).padStart(6)} | target ${target}`);
+const plain = (work, ours, unit, target) =>
+  console.log(`${work.padEnd(46)} ${number(ours).padStart(9)} ${unit.padEnd(4)} | ${''.padEnd(42)} | ${''.padEnd(12)} | target ${target}`);
+
+// ---- an official client ----
+const load = async (sub) => import(pathToFileURL(path.join(modules, '@modelcontextprotocol/sdk/dist/esm', sub)));
+const { Client } = await load('client/index.js');
+const { StdioClientTransport } = await load('client/stdio.js');
+const connect = async (command, args) => {
+  const transport = new StdioClientTransport({ command, args, env, stderr: 'ignore' });
+  const client = new Client({ name: 'bench', version: '1' });
+  const start = us();
+  await client.connect(transport);
+  return { client, pid: transport.pid, connect_us: us() - start };
+};
+const floorServer = [path.join(peers, 'bench_floor'), []];
+const ours = [AIOS, ['mcp']];
+const everything = [process.execPath,
+  [path.join(modules, '@modelcontextprotocol/server-everything/dist/index.js'), 'stdio']];
+
+// ---- a client without anything, for what the official one would drown ----
+class Thin {
+  constructor(args = []) {
+    this.child = spawn(AIOS, ['mcp', ...args], { env, stdio: ['pipe', 'pipe', 'ignore'] });
+    this.rest = '';
+    this.waiting = new Map();
+    this.id = 0;
+    this.child.stdout.setEncoding('utf8');
+    this.child.stdout.on('data', (chunk) => {
+      this.rest += chunk;
+      for (let at; (at = this.rest.indexOf('\n')) >= 0; this.rest = this.rest.slice(at + 1)) {
+        const message = JSON.parse(this.rest.slice(0, at));
+        this.waiting.get(message.id)?.(message);
+        this.waiting.delete(message.id);
+      }
+    });
+  }
+  request(method, params) {
+    const id = ++this.id;
+    return new Promise((done) => {
+      this.waiting.set(id, done);
+      this.child.stdin.write(JSON.stringify({ jsonrpc: '2.0', id, method, params }) + '\n');
+    });
+  }
+  start() {
+    return this.request('initialize', { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'b', version: '1' } });
+  }
+  async call(name, args) {
+    const { result, error } = await this.request('tools/call', { name, arguments: args });
+    if (error || result.isError) throw new Error(name + ': ' + JSON.stringify(error ?? result.content).slice(0, 300));
+    return result;
+  }
+  close() { this.child.stdin.end(); return new Promise((done) => this.child.on('exit', done)); }
+}
+
+const rss = (pid) => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024;
+const available = () => Number(/MemAvailable:\s+(\d+)/.exec(fs.readFileSync('/proc/meminfo', 'utf8'))[1]) / 1024;
+const peersOf = (rounds, ...command) =>
+  execFileSync(path.join(peers, 'bench_peers'), [String(rounds), ...command], { env, encoding: 'utf8' })
+    .trim().split(' ').map(Number);
+const bwrap = ['bwrap', '--unshare-all', '--ro-bind', '/', '/', 'true'];
+
+if (wanted('start')) {
+  const times = { ours: [], floor: [] };
+  for (let i = 0; i < 41; i++) {
+    for (const [name, server] of [['ours', ours], ['floor', floorServer]]) {
+      const c = await connect(...server);
+      if (i > 0) times[name].push(c.connect_us / 1e3);
+      await c.client.close();
+    }
+  }
+  line('start to answered initialize', median(times.ours), 'ms', 'bare C replier', median(times.floor), '1.5');
+}
+
+if (wanted('call')) {
+  const servers = { ours: await connect(...ours), floor: await connect(...floorServer), everything: await connect(...everything) };
+  const call = { ours: { name: 'computer_list', arguments: {} }, floor: { name: 'computer_list', arguments: {} },
+    everything: { name: 'echo', arguments: { message: 'hi' } } };
+  for (const width of [1, 32]) {
+    const p50 = { ours: [], floor: [], everything: [] };
+    for (let round = 0; round < 7; round++) {
+      for (const name of Object.keys(servers)) {
+        const times = [];
+        let left = 1500;
+        await Promise.all(Array.from({ length: width }, async () => {
+          while (left-- > 0) {
+            const start = us();
+            await servers[name].client.callTool(call[name]);
+            times.push(us() - start);
+          }
+        }));
+        if (round > 1) p50[name].push(median(times));
+      }
+    }
+    line(`computer_list, ${width} in flight, p50`, median(p50.ours), 'us', 'bare C replier', median(p50.floor), '1.5');
+    line(`computer_list, ${width} in flight, p50`, median(p50.ours), 'us', 'server-everything', median(p50.everything), '1.0');
+  }
+  for (const server of Object.values(servers)) await server.client.close();
+}
+
+if (wanted('memory')) {
+  const server = new Thin();
+  await server.start();
+  await server.request('tools/list', {});
+  await new Promise((done) => setTimeout(done, 1000));
+  plain('idle resident memory of aios mcp', rss(server.child.pid), 'MB', '8');
+  await server.close();
+}
+
+if (wanted('run')) {
+  const server = new Thin();
+  await server.start();
+  const times = [], base = [];
+  const args = { argv: ['true'] };
+  for (let i = 0; i < 30; i++) await server.call('terminal_run', args);
+  for (let round = 0; round < 5; round++) {
+    base.push(peersOf(200, '/bin/true')[0]);
+    for (let i = 0; i < 200; i++) {
+      const start = us();
+      await server.call('terminal_run', args);
+      times.push(us() - start);
+    }
+  }
+  line('terminal_run true in a live sandbox', median(times), 'us', 'fork and exec of true', median(base), '1.5');
+  await server.close();
+}
+
+if (wanted('create')) {
+  const server = new Thin(['--no-pool']);
+  await server.start();
+  const times = [], base = [];
+  for (let round = 0; round < 6; round++) {
+    base.push(peersOf(30, ...bwrap)[0]);
+    for (let i = 0; i < 30; i++) {
+      const start = us();
+      const made = await server.call('computer_create', {});
+      const { computer } = made.structuredContent;
+      await server.call('terminal_run', { argv: ['true'], computer });
+      if (round > 0) times.push(us() - start);
+      await server.call('computer_destroy', { computer });
+    }
+  }
+  line('computer_create and terminal_run true, no pool', median(times), 'us', 'bwrap … true', median(base), '1.0');
+  await server.close();
+}
+
+if (wanted('whole')) {
+  const [a, , b] = peersOf(150, AIOS, 'run', '--', 'true', '--vs', ...bwrap);
+  line('aios run -- true, whole process', a, 'us', 'bwrap … true', b, '1.3');
+}
+
+if (wanted('pool')) {
+  const server = new Thin();
+  await server.start();
+  const times = [];
+  for (let i = 0; i < 40; i++) {
+    await new Promise((done) => setTimeout(done, 60));
+    const start = us();
+    const made = await server.call('computer_create', {});
+    times.push((us() - start) / 1e3);
+    await server.call('computer_destroy', { computer: made.structuredContent.computer });
+  }
+  plain('computer_create from the pool, p50', median(times), 'ms', '1');
+  await server.close();
+}
+
+if (wanted('idle')) {
+  const config = path.join(home, 'many.json');
+  fs.writeFileSync(config, JSON.stringify({ computer: { max_per_agent: 512 } }));
+  const server = new Thin(['--no-pool', '--config', config]);
+  await server.start();
+  await server.call('computer_create', {});
+  const before = available(), rssBefore = rss(server.child.pid);
+  for (let i = 0; i < 499; i++) await server.call('computer_create', {});
+  await new Promise((done) => setTimeout(done, 3000));
+  plain('each of 500 idle sandboxes', (before - available()) / 499, 'MB', '1');
+  plain('  of which the server itself', (rss(server.child.pid) - rssBefore) / 499, 'MB', '-');
+  const list = [];
+  for (let i = 0; i < 200; i++) { const start = us(); await server.request('ping'); list.push(us() - start); }
+  plain('  ping with 500 sandboxes, p50', median(list), 'us', 'flat');
+  await server.close();
+}
+
+if (wanted('sleep')) {
+  const server = new Thin();
+  await server.start();
+  await server.call('terminal_run', { argv: ['true'] });
+  const start = us();
+  await Promise.all(Array.from({ length: 64 }, () => server.call('terminal_run', { command: 'sleep 1' })));
+  plain('64 concurrent terminal_run of sleep 1', (us() - start) / 1e6, 's', '1.5');
+  await server.close();
+}
+
+if (wanted('flood')) {
+  const server = new Thin();
+  await server.start();
+  await server.call('terminal_run', { argv: ['true'] });
+  const quiet = [], loud = [];
+  for (let i = 0; i < 300; i++) { const s = us(); await server.call('computer_list', {}); quiet.push(us() - s); }
+  const before = rss(server.child.pid);
+  const flood = server.call('terminal_run', { command: 'yes', timeout_ms: 10000 });
+  const end = us() + 9.5e6;
+  let most = before;
+  while (us() < end) {
+    const s = us();
+    await server.call('computer_list', {});
+    loud.push(us() - s);
+    most = Math.max(most, rss(server.child.pid));
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  await flood;
+  plain('yes for 10 s: growth of the server', most - before, 'MB', 'ring (1) and frames');
+  line('  computer_list meanwhile, p50', median(loud), 'us', 'before', median(quiet), 'flat');
+  line('  computer_list meanwhile, p99', quantile(loud, 0.99), 'us', 'before', quantile(quiet, 0.99), 'flat');
+  await server.close();
+}
+
+fs.rmSync(home, { recursive: true, force: true });
