@@ -9,3 +9,22 @@ pkg_check_modules(VTERM   REQUIRED IMPORTED_TARGET vterm>=0.1.4)
 if(BUILD_TESTING)
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka>=1.1.5)
 endif()
+
+# Loading and relocating four shared libraries takes a third of the time in which `aios mcp` answers
+# initialize (docs/decisions/static-libraries.md), so the release takes their archives, where the
+# distribution has them.
+if(AIOS_STATIC_DEPS)
+  function(aios_use_archive target archive)
+    find_library(${target}_ARCHIVE NAMES ${archive})
+    if(${target}_ARCHIVE)
+      set_target_properties(PkgConfig::${target} PROPERTIES
+        INTERFACE_LINK_LIBRARIES "${${target}_ARCHIVE};${ARGN}")
+    else()
+      message(STATUS "no ${archive}: ${target} is linked as a shared library")
+    endif()
+  endfunction()
+  aios_use_archive(UV libuv_a.a Threads::Threads dl)
+  aios_use_archive(JANSSON libjansson.a)
+  aios_use_archive(SQLITE libsqlite3.a Threads::Threads dl m)
+  aios_use_archive(VTERM libvterm.a)
+endif()

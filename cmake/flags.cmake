@@ -24,5 +24,6 @@ endif()
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_options(aios_flags INTERFACE -O2 -g1 -D_FORTIFY_SOURCE=3
     -fstack-protector-strong -fstack-clash-protection -fcf-protection)
-  target_link_options(aios_flags INTERFACE -Wl,-z,relro -Wl,-z,now)
+  target_compile_options(aios_flags INTERFACE -ffunction-sections -fdata-sections)
+  target_link_options(aios_flags INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,--gc-sections)
 endif()

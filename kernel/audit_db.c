@@ -131,10 +131,26 @@ static bool open_files(struct audit_db *db, const char *dir, struct error *err)
     return true;
 }
 
+static bool open_all(struct audit_db *db, const char *dir, bool power_safe, struct error *err)
+{
+    if (!open_files(db, dir, err))
+        return false;
+    (void)sqlite3_busy_handler(db->sql, on_busy, db);
+    /* Folding the log back costs a sync of the disk: whoever opens the database next can do it. */
+    (void)sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    return use_wal(db, err) &&
+           run(db, power_safe ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", err) &&
+           run(db,
+               "PRAGMA cache_size=" CACHE_KIBIBYTES ";"
+               "PRAGMA journal_size_limit=" WAL_LIMIT_BYTES,
+               err) &&
+           make_tables(db, err) && prepare_all(db, err);
+}
+
 struct audit_db *audit_db_open(const char *dir, bool power_safe, const atomic_bool *give_up,
                                struct error *err)
 {
-    CLEANUP(audit_db_freep) struct audit_db *db = calloc(1, sizeof *db);
+    struct audit_db *db = calloc(1, sizeof *db);
 
     if (!db) {
         error_set(err, ERR_NOMEM, "audit database");
@@ -142,20 +158,10 @@ struct audit_db *audit_db_open(const char *dir, bool power_safe, const atomic_bo
     }
     db->head_fd = -1;
     db->give_up = give_up;
-    if (!open_files(db, dir, err))
-        return NULL;
-    (void)sqlite3_busy_handler(db->sql, on_busy, db);
-    /* Folding the log back costs a sync of the disk: whoever opens the database next can do it. */
-    (void)sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    if (!use_wal(db, err) ||
-        !run(db, power_safe ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", err) ||
-        !run(db,
-             "PRAGMA cache_size=" CACHE_KIBIBYTES ";"
-             "PRAGMA journal_size_limit=" WAL_LIMIT_BYTES,
-             err) ||
-        !make_tables(db, err) || !prepare_all(db, err))
-        return NULL;
-    return STEAL(db);
+    if (open_all(db, dir, power_safe, err))
+        return db;
+    audit_db_free(db);
+    return NULL;
 }
 
 void audit_db_free(struct audit_db *db)
@@ -308,17 +314,16 @@ static bool append(struct audit_db *db, struct chain *chain, const char *server,
 
 static bool head_parse(int fd, uint64_t *ret_rows, char ret_hash[SHA256_HEX])
 {
-    char text[HEAD_FILE_BYTES + 1];
-    unsigned long long rows;
+    char text[HEAD_FILE_BYTES + 1], *end;
     ssize_t n = pread(fd, text, HEAD_FILE_BYTES, 0);
 
-    if (n != HEAD_FILE_BYTES)
+    if (n != HEAD_FILE_BYTES || text[HEAD_FILE_BYTES - 1] != '\n')
         return false;
-    text[HEAD_FILE_BYTES] = '\0';
-    if (sscanf(text, "%20llu %64[0-9a-f]", &rows, ret_hash) != 2 ||
-        strlen(ret_hash) != SHA256_HEX - 1)
+    text[HEAD_FILE_BYTES - 1] = '\0';
+    *ret_rows = strtoull(text, &end, 10);
+    if (*end != ' ' || strspn(end + 1, "0123456789abcdef") != SHA256_HEX - 1)
         return false;
-    *ret_rows = rows;
+    memcpy(ret_hash, end + 1, SHA256_HEX);
     return true;
 }
 

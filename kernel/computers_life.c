@@ -262,15 +262,16 @@ bool computers_destroy(struct computers *cs, struct agent *agent, const char *ha
         id = e->id;
     }
     pthread_mutex_unlock(&cs->lock);
-    ok = e ? computers_note(cs, AUDIT_COMPUTER, name, id.text, "destroyed", NULL, "on request", err)
-           : computers_not_found(cs, name, handle, err);
-    if (e) {
-        pthread_mutex_lock(&cs->lock);
-        e->ending = false;
-        if (ok)
-            computers_retire_locked(e, COMPUTERS_DESTROYED, "it was destroyed");
-        pthread_mutex_unlock(&cs->lock);
+    if (!e) {
+        computers_leave(cs);
+        return computers_not_found(cs, name, handle, err);
     }
+    ok = computers_note(cs, AUDIT_COMPUTER, name, id.text, "destroyed", NULL, "on request", err);
+    pthread_mutex_lock(&cs->lock);
+    e->ending = false;
+    if (ok)
+        computers_retire_locked(e, COMPUTERS_DESTROYED, "it was destroyed");
+    pthread_mutex_unlock(&cs->lock);
     if (ok) {
         computers_finish(e);
         event_publish(cs->bus, "computer.destroyed", name, id.text, "on request");

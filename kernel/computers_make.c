@@ -155,7 +155,7 @@ static struct computer *make_reserved(struct computers *cs, const struct compute
     if (ok) {
         event_publish(cs->bus, "computer.made", plan->agent, computer_id(c), "%s%s%s", plan->word,
                       plan->from ? " from " : "", plan->from ? plan->from : "");
-        return c;
+        return c; // cppcheck-suppress returnDanglingLifetime
     }
     if (c) {
         computer_destroy(c);
@@ -180,14 +180,15 @@ struct computer *computers_make(struct computers *cs, const struct computers_pla
 bool computers_labels_check(const json_t *labels, struct error *err)
 {
     const char *key;
-    json_t *value;
+    json_t *object, *value;
 
     if (!labels)
         return true;
+    memcpy(&object, &labels, sizeof(json_t *)); /* jansson iterates over no constant */
     if (!json_is_object(labels) || json_object_size(labels) > COMPUTERS_LABELS_MAX)
         return error_set(err, ERR_INVALID, "labels must be an object of at most %u strings",
                          COMPUTERS_LABELS_MAX);
-    json_object_foreach ((json_t *)(uintptr_t)labels, key, value) {
+    json_object_foreach (object, key, value) {
         if (!json_is_string(value))
             return error_set(err, ERR_INVALID, "the label \"%.64s\" must be a string", key);
     }

@@ -69,11 +69,15 @@ static bool attach_locked(struct computers *cs, struct computer *c, struct compu
 {
     struct computers_entry *e = computers_entry_of_locked(cs, c);
 
-    if (!e)
-        return error_set(err, ERR_LOST, "computer \"%s\" is gone", computer_id(c));
-    if (thing_find_locked(e, t->key))
-        return error_set(err, ERR_EXISTS, "computer \"%s\" has a \"%.64s\" already", computer_id(c),
-                         t->key);
+    if (!e) {
+        error_set(err, ERR_LOST, "computer \"%s\" is gone", computer_id(c));
+        return false;
+    }
+    if (thing_find_locked(e, t->key)) {
+        error_set(err, ERR_EXISTS, "computer \"%s\" has a \"%.64s\" already", computer_id(c),
+                  t->key);
+        return false;
+    }
     list_append(&e->things, &t->link);
     return true;
 }
@@ -256,8 +260,10 @@ static bool add_locked(struct computers *cs, const char *agent, struct computers
     const struct computer *c = run_computer(r->run);
     struct computers_entry *e = computers_entry_of_locked(cs, c);
 
-    if (!e || strcmp(e->agent, agent) != 0)
-        return error_set(err, ERR_LOST, "computer \"%s\" is gone", computer_id(c));
+    if (!e || strcmp(e->agent, agent) != 0) {
+        error_set(err, ERR_LOST, "computer \"%s\" is gone", computer_id(c));
+        return false;
+    }
     r->entry = e;
     list_append(&e->runs, &r->link);
     list_append(run_bucket(cs, run_id(r->run)), &r->bucket);
@@ -356,7 +362,8 @@ static bool take_rows(struct computers *cs, const char *agent, struct row **ret,
         rows = calloc(cap, sizeof *rows);
         ok = rows != NULL;
     }
-    for (struct list *node = cs->entries.next; ok && node != &cs->entries; node = node->next) {
+    for (struct list *node = cs->entries.next; ok && n < cap && node != &cs->entries;
+         node = node->next) {
         struct computers_entry *e = LIST_ENTRY(node, struct computers_entry, link);
 
         if (!strcmp(e->agent, agent))

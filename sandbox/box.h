@@ -25,17 +25,20 @@ struct backend {
     struct loop *loop;
     const void *guest_image;
     size_t guest_image_len;
-    char *state_dir, *runtime_dir, *cache_dir;
-    char *stage; /* an empty folder to mount on */
+    enum sandbox_cgroup_mode cgroup_mode;
+    char *given_dirs[3]; /* state, runtime, cache: as configured */
     uint32_t host_uid, host_gid;
-    struct spec_defaults defaults;
-    struct server_lock *lock;
-    struct cgroup_host *groups;
     struct pool *pool; /* NULL without one */
     atomic_uint live;  /* sandboxes, those in the pool included */
 
+    /* Made with the first sandbox, so that a server that is only asked for its tools starts fast. */
     pthread_mutex_t prepare_lock; /* guards the making of what follows, once */
     bool prepared;
+    char *state_dir, *runtime_dir, *cache_dir;
+    char *stage; /* an empty folder to mount on */
+    struct spec_defaults defaults;
+    struct server_lock *lock;
+    struct cgroup_host *groups;
     int guest_fd;
     struct skeleton *skeleton;
     struct checkpoints *checkpoints;

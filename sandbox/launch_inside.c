@@ -63,14 +63,24 @@ static bool await_end(int pidfd, int *ret_exit, const struct wait *w, struct err
 bool launch_inside(int userns_fd, int mntns_fd, int (*fn)(void *arg), void *arg, int *ret_exit,
                    const struct wait *w, struct error *err)
 {
-    int pidfd = -1;
-    long pid = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &pidfd, NULL, NULL);
+    pid_t pid = fork();
+    int pidfd;
     bool ok;
 
     if (pid < 0)
         return error_set_errno(err, errno, "start a helper process");
     if (pid == 0)
         inside_child(userns_fd, mntns_fd, fn, arg);
+    /* Not reaped yet, so the number is still its own. */
+    pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0) {
+        int saved = errno;
+
+        (void)kill(pid, SIGKILL);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        return error_set_errno(err, saved, "watch a helper process");
+    }
     ok = await_end(pidfd, ret_exit, w, err);
     fd_close(pidfd);
     return ok;

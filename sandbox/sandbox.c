@@ -28,6 +28,8 @@ static struct backend *backend_of(struct computer_backend *base)
 
 static bool make_folder(const char *given, char **ret_path, struct error *err)
 {
+    if (*ret_path)
+        return true;
     if (!fd_mkdirs(given, 0700, err))
         return error_prefix(err, "make %s", given);
     *ret_path = realpath(given, NULL);
@@ -36,21 +38,47 @@ static bool make_folder(const char *given, char **ret_path, struct error *err)
     return true;
 }
 
-static bool make_folders(struct backend *b, const struct sandbox_config *config, struct error *err)
+static bool make_folders(struct backend *b, struct error *err)
 {
     size_t size;
 
-    if (!make_folder(config->state_dir, &b->state_dir, err) ||
-        !make_folder(config->runtime_dir, &b->runtime_dir, err) ||
-        !make_folder(config->cache_dir, &b->cache_dir, err))
+    if (!make_folder(b->given_dirs[0], &b->state_dir, err) ||
+        !make_folder(b->given_dirs[1], &b->runtime_dir, err) ||
+        !make_folder(b->given_dirs[2], &b->cache_dir, err))
         return false;
+    b->defaults.own[0] = b->state_dir;
+    b->defaults.own[1] = b->runtime_dir;
+    b->defaults.own[2] = b->cache_dir;
     size = strlen(b->runtime_dir) + sizeof "/stage";
-    b->stage = malloc(size);
+    if (!b->stage)
+        b->stage = malloc(size);
     if (!b->stage)
         return error_set(err, ERR_NOMEM, "sandbox back end");
     (void)snprintf(b->stage, size, "%s/stage", b->runtime_dir);
     if (mkdir(b->stage, 0755) != 0 && errno != EEXIST)
         return error_set_errno(err, errno, "make %s", b->stage);
+    return true;
+}
+
+/** The server's place among others, and what those that were killed have left behind. */
+static bool join_servers(struct backend *b, struct error *err)
+{
+    if (!b->lock)
+        b->lock = server_lock_new(b->runtime_dir, err);
+    if (!b->lock)
+        return error_prefix(err, "register the server");
+    if (!b->groups)
+        b->groups = cgroup_host_new(b->cgroup_mode, server_lock_name(b->lock), err);
+    if (!b->groups)
+        return false;
+    if (!b->checkpoints)
+        b->checkpoints =
+            checkpoints_new(b->state_dir, server_lock_name(b->lock), b->host_uid, b->host_gid, err);
+    if (!b->checkpoints)
+        return false;
+    cgroup_sweep(b->groups, server_alive, b->lock);
+    checkpoint_sweep(b->checkpoints, server_alive, b->lock);
+    server_sweep(b->lock);
     return true;
 }
 
@@ -71,6 +99,8 @@ static void raise_fd_limit(void)
 static bool prepare_locked(struct backend *b, struct error *err)
 {
     raise_fd_limit();
+    if (!make_folders(b, err) || !join_servers(b, err))
+        return false;
     if (b->guest_fd < 0)
         b->guest_fd = fd_sealed_memfd("aios-guest", b->guest_image, b->guest_image_len, err);
     if (b->guest_fd < 0)
@@ -188,7 +218,7 @@ static struct computer *backend_create(struct computer_backend *base,
     struct computer *c = NULL;
     bool failed = false;
 
-    if (!spec_complete(&spec, &b->defaults, err))
+    if (!prepare(b, err) || !spec_complete(&spec, &b->defaults, err))
         return NULL;
     limits = (struct cgroup_limits){ spec.memory_bytes, spec.pids, spec.cpu_milli };
     if (!cgroup_host_check(b->groups, &limits, err))
@@ -202,8 +232,7 @@ static struct computer *backend_create(struct computer_backend *base,
     /* Room for the last one is where the pool has it. */
     if (b->pool && atomic_load(&b->live) >= LIMIT_COMPUTERS)
         computer_unref(pool_take(b->pool));
-    if (prepare(b, err))
-        c = box_make(b, &spec, checkpoint, hooks, w, err);
+    c = box_make(b, &spec, checkpoint, hooks, w, err);
     if (b->pool)
         pool_busy(b->pool, -1);
     return c;
@@ -212,7 +241,9 @@ static struct computer *backend_create(struct computer_backend *base,
 static bool backend_checkpoint_remove(struct computer_backend *base, const char *id,
                                       struct error *err)
 {
-    return checkpoint_remove(backend_of(base)->checkpoints, id, err);
+    struct backend *b = backend_of(base);
+
+    return prepare(b, err) && checkpoint_remove(b->checkpoints, id, err);
 }
 
 static void backend_warm(struct computer_backend *base)
@@ -236,6 +267,8 @@ static void backend_free(struct computer_backend *base)
     cgroup_host_free(b->groups);
     server_lock_free(b->lock);
     pthread_mutex_destroy(&b->prepare_lock);
+    for (size_t i = 0; i < ARRAY_LEN(b->given_dirs); i++)
+        free(b->given_dirs[i]);
     free(b->stage);
     free(b->state_dir);
     free(b->runtime_dir);
@@ -259,27 +292,14 @@ static void set_defaults(struct backend *b, const struct sandbox_config *config)
 /** Everything that can fail; backend_free() takes what is half made. */
 static bool set_up(struct backend *b, const struct sandbox_config *config, struct error *err)
 {
-    if (!make_folders(b, config, err))
-        return false;
-    b->defaults.own[0] = b->state_dir;
-    b->defaults.own[1] = b->runtime_dir;
-    b->defaults.own[2] = b->cache_dir;
-    b->lock = server_lock_new(b->runtime_dir, err);
-    if (!b->lock)
-        return error_prefix(err, "register the server");
-    b->groups = cgroup_host_new(config->cgroup, server_lock_name(b->lock), err);
-    if (!b->groups)
-        return false;
-    b->checkpoints =
-        checkpoints_new(b->state_dir, server_lock_name(b->lock), b->host_uid, b->host_gid, err);
-    if (!b->checkpoints)
-        return false;
-    if (config->pool_size && !make_pool(b, config->pool_size, err))
-        return false;
-    cgroup_sweep(b->groups, server_alive, b->lock);
-    checkpoint_sweep(b->checkpoints, server_alive, b->lock);
-    server_sweep(b->lock);
-    return true;
+    const char *const given[] = { config->state_dir, config->runtime_dir, config->cache_dir };
+
+    for (size_t i = 0; i < ARRAY_LEN(given); i++) {
+        b->given_dirs[i] = strdup(given[i]);
+        if (!b->given_dirs[i])
+            return error_set(err, ERR_NOMEM, "sandbox back end");
+    }
+    return !config->pool_size || make_pool(b, config->pool_size, err);
 }
 
 struct computer_backend *sandbox_backend_new(const struct sandbox_config *config, struct error *err)
@@ -301,6 +321,7 @@ struct computer_backend *sandbox_backend_new(const struct sandbox_config *config
     b->guest_image = config->guest_image;
     b->guest_image_len = config->guest_image_len;
     b->guest_fd = -1;
+    b->cgroup_mode = config->cgroup;
     pthread_mutex_init(&b->prepare_lock, NULL);
     set_defaults(b, config);
     if (!set_up(b, config, err)) {

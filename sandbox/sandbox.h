@@ -35,8 +35,8 @@ struct sandbox_config {
     uint32_t default_pids;         /* 0: 512 */
 };
 
-/** Also sweeps what servers that were killed have left behind (cgroups, half-made checkpoints).  Cheap:
- *  threads start with the first create or warm. */
+/** Cheap: folders, threads and the rest come with the first create or warm, which also sweeps what
+ *  servers that were killed have left behind (cgroups, half-made checkpoints). */
 NODISCARD struct computer_backend *sandbox_backend_new(const struct sandbox_config *config,
                                                        struct error *err);
 

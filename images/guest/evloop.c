@@ -139,19 +139,17 @@ void evloop_poll(struct evloop *loop, bool hold_work, int max_wait_ms)
 
 void evloop_run_work(struct evloop *loop, bool (*may_run)(void *arg), void *arg)
 {
-    struct evloop_work fence = { .run = NULL };
-
     if (list_empty(&loop->work))
         return;
     /* What posts itself again comes after the fence: everybody has a turn before. */
-    list_append(&loop->work, &fence.link);
+    list_append(&loop->work, &loop->fence.link);
     for (;;) {
         struct evloop_work *w = LIST_ENTRY(loop->work.next, struct evloop_work, link);
 
-        if (w == &fence || !may_run(arg))
+        if (w == &loop->fence || !may_run(arg))
             break;
         list_remove(&w->link);
         w->run(w);
     }
-    list_remove(&fence.link);
+    list_remove(&loop->fence.link);
 }

@@ -35,6 +35,7 @@ struct evloop_timer {
 struct evloop {
     int epoll;
     struct list work;
+    struct evloop_work fence; /* in work while it is being run: what comes after it is for later */
     struct list timers;
     struct epoll_event batch[EVLOOP_BATCH];
     int batch_len;

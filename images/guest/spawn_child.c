@@ -16,8 +16,7 @@
 #define CLOSE_ON_EXEC 4u
 
 /* Sanitizers would keep their books in the guest's thread. */
-#define ALONE \
-    __attribute__((no_sanitize("address"), no_sanitize("undefined"), no_sanitize("thread")))
+#define ALONE __attribute__((no_sanitize("address"), no_sanitize("undefined")))
 
 #ifndef SYS_close_range
 #define SYS_close_range 436

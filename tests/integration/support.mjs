@@ -10,6 +10,9 @@ import { pathToFileURL } from 'node:url';
 export const AIOS = process.env.AIOS;
 const modules = process.env.AIOS_NODE_MODULES;
 if (!AIOS || !modules) throw new Error('AIOS and AIOS_NODE_MODULES must be set; run through ctest');
+// With as-user.sh as AIOS the server is AIOS_PROGRAM, run by this user.
+const AIOS_PROGRAM = process.env.AIOS_PROGRAM;
+export const USER = AIOS_PROGRAM ? 65534 : 0;
 const require_ = createRequire(path.join(modules, 'x.js'));
 
 // Import an installed package as an ES module.
@@ -27,8 +30,14 @@ export const load = async (name) => {
 export const resolve = (name) => require_.resolve(name);
 
 // Every test has a home of its own, so that audit, checkpoints and configuration are its own too.
-export const home = () => fs.mkdtempSync(path.join(os.tmpdir(), 'aios-test-'));
-export const environment = (dir) => ({ PATH: process.env.PATH, HOME: dir, AIOS_HOME: dir });
+export const home = () => {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-test-'));
+  if (USER) fs.chownSync(dir, USER, USER);
+  return dir;
+};
+export const environment = (dir) => ({
+  PATH: process.env.PATH, HOME: dir, AIOS_HOME: dir, ...(USER ? { AIOS_PROGRAM } : {}),
+});
 
 export const textOf = (result) =>
   result.content.filter((block) => block.type === 'text').map((block) => block.text).join('\n');
@@ -42,6 +51,18 @@ export const connectV1 = async ({ dir = home(), args = [] } = {}) => {
   });
   const client = new Client({ name: 'integration', version: '1' }, { capabilities: { roots: {} } });
   return { client, transport, dir, connect: () => client.connect(transport) };
+};
+
+// The same for the length of @body, which gets the client, call(), the home and the server's id.
+export const withV1 = async (body, options) => {
+  const { client, transport, dir, connect } = await connectV1(options);
+  await connect();
+  const call = (name, args = {}, more) => client.callTool({ name, arguments: args }, undefined, more);
+  try {
+    return await body({ client, call, dir, pid: transport.pid });
+  } finally {
+    await client.close();
+  }
 };
 
 // A client of the v2 SDK; era: legacy, auto or modern.
@@ -153,6 +174,27 @@ export class Raw {
   }
 }
 
+// The handle that an answer names: a run r_..., a computer c_..., a snapshot s_....
+export const handleIn = (result, letter) => {
+  const found = new RegExp(`\\b${letter}_[0-9a-z]{20,}`).exec(textOf(result));
+  if (!found) throw new Error(`no ${letter}_ handle in: ${textOf(result).slice(0, 1000)}`);
+  return found[0];
+};
+
+// A result that must be a success; its text.
+export const good = (result) => {
+  if (result.isError || !result.content) throw new Error(JSON.stringify(result).slice(0, 2000));
+  return textOf(result);
+};
+
+// What a program printed, without the status line below it; it must have ended with 0.
+export const output = (result) => {
+  const text = good(result);
+  const at = text.lastIndexOf('[exit code 0,');
+  if (at < 0) throw new Error(text.slice(-3000));
+  return text.slice(0, at).replace(/\n\n$/, '\n').replace(/\n$/, '');
+};
+
 // Processes whose command line or name says that they belong to the server @pid, found by ancestry.
 export const descendants = (pid) => {
   const children = new Map();
@@ -187,4 +229,41 @@ export const eventually = async (check, what, ms = 10000) => {
     if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);
     await new Promise((done) => setTimeout(done, 20));
   }
+};
+
+export const rssKib = (pid) =>
+  Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]);
+
+// The names under which the servers of the home @dir make what outlives a process.
+export const serverNames = (dir) => {
+  try {
+    return fs.readdirSync(path.join(dir, 'run/servers')).filter((name) => name[0] !== '.');
+  } catch { return []; }
+};
+
+// Control groups of any server whose name begins with @server, in every hierarchy.
+export const cgroupsOf = (server) => {
+  const found = [];
+  const visit = (dir, depth) => {
+    let entries;
+    try { entries = fs.readdirSync(dir, { withFileTypes: true }); } catch { return; }
+    for (const entry of entries) {
+      if (!entry.isDirectory()) continue;
+      if (entry.name.startsWith('aios-' + server)) found.push(path.join(dir, entry.name));
+      else if (depth > 0) visit(path.join(dir, entry.name), depth - 1);
+    }
+  };
+  visit('/sys/fs/cgroup', 5);
+  return found;
+};
+
+// Mounts of this namespace that have to do with the home @dir.
+export const mountsOf = (dir) =>
+  fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(dir));
+
+// Saved states and what is half made of them.
+export const checkpointNames = (dir) => {
+  try {
+    return fs.readdirSync(path.join(dir, 'state/checkpoints')).filter((name) => name !== '.removed');
+  } catch { return []; }
 };

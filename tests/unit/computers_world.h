@@ -7,6 +7,7 @@
 #pragma once
 
 #include "tests/unit/fake_guest.h"
+#include "tests/unit/fake_puppet.h"
 
 #include <fcntl.h>
 #include <stdatomic.h>

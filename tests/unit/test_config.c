@@ -46,7 +46,7 @@ static void every_key_has_its_default(void **state)
     assert_int_equal(c->sandbox.pool_size, 2);
     assert_null(c->files.upload_from);
     assert_null(c->files.download_to);
-    assert_false(c->files.client_roots);
+    assert_true(c->files.client_roots);
     assert_string_equal(c->tool.policy, "fifo");
     assert_int_equal(c->tool.queue, 1024);
     assert_int_equal(c->tool.workers, 128);
@@ -68,7 +68,7 @@ static void reads_every_key(void **state)
         "\"disk_mb\":32,\"cpus_milli\":500,\"pids\":16,\"idle_timeout_s\":0,\"max_per_agent\":1,"
         "\"allow_ceiling\":[\"*\"]},"
         "\"sandbox\":{\"cgroup\":\"v1\",\"host_uid\":100000,\"pool_size\":0},"
-        "\"files\":{\"upload_from\":[\"/a\"],\"download_to\":[\"/b\"],\"client_roots\":true},"
+        "\"files\":{\"upload_from\":[\"/a\"],\"download_to\":[\"/b\"],\"client_roots\":false},"
         "\"tool\":{\"policy\":\"fifo\",\"queue\":1,\"workers\":2,\"call_timeout_ms\":1000},"
         "\"access\":{\"groups\":[\"file\"],\"rules\":[{\"tool\":\"*\",\"decision\":\"deny\"}]},"
         "\"audit\":{\"enabled\":false,\"power_safe\":true,\"dir\":\"/var/audit\"},"
@@ -82,7 +82,7 @@ static void reads_every_key(void **state)
     assert_int_equal(json_array_size(c->computer.allow), 1);
     assert_int_equal(c->computer.idle_timeout_s, 0);
     assert_string_equal(c->sandbox.cgroup, "v1");
-    assert_true(c->files.client_roots);
+    assert_false(c->files.client_roots);
     assert_int_equal(json_array_size(c->access.rules), 1);
     assert_false(c->audit.enabled);
     assert_string_equal(c->audit.dir, "/var/audit");

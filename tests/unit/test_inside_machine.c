@@ -8,7 +8,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 static const char *program;
 
@@ -57,44 +57,33 @@ static void bring_loopback_up(void)
     close(fd);
 }
 
-/* In a child: namespaces, and then the guest as their first process.  77: not on this machine. */
+/* Namespaces of its own, and the guest as their first process.  77: not on this machine. */
 static int run_as_first(int stream)
 {
     char map[64];
-    int status;
-    pid_t pid;
 
     (void)snprintf(map, sizeof map, "1000 %u 1", (unsigned)getuid());
-    if (unshare(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET) != 0 ||
-        !put_file("/proc/self/setgroups", "deny") || !put_file("/proc/self/uid_map", map))
+    if (!put_file("/proc/self/setgroups", "deny") || !put_file("/proc/self/uid_map", map) ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("proc", "/proc", "proc", 0, NULL) != 0)
         return 77;
-    pid = fork();
-    if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-            mount("proc", "/proc", "proc", 0, NULL) != 0)
-            _exit(77);
-        bring_loopback_up();
-        (void)dup2(stream, 3);
-        (void)fcntl(3, F_SETFD, 0);
-        execl(program, program, "--sandbox", (char *)NULL);
-        _exit(127);
-    }
-    close(stream);
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return 1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    bring_loopback_up();
+    (void)dup2(stream, 3);
+    (void)fcntl(3, F_SETFD, 0);
+    execl(program, program, "--sandbox", (char *)NULL);
+    return 127;
 }
 
 static int start_first(void **state)
 {
+    const unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | SIGCHLD;
     struct host *h = calloc(1, sizeof *h);
     int fds[2];
     pid_t pid;
 
     assert_non_null(h);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    pid = fork();
+    pid = (pid_t)syscall(SYS_clone, flags, 0, 0, 0, 0);
     if (pid == 0) {
         close(fds[0]);
         _exit(run_as_first(fds[1]));
@@ -338,7 +327,10 @@ int main(void)
     program = GUEST_PROGRAM;
     failed = cmocka_run_group_tests_name("inside_machine, static", tests, NULL, NULL);
     failed += cmocka_run_group_tests_name("inside_machine, static, first", first, NULL, NULL);
+#ifdef GUEST_NATIVE
     program = GUEST_NATIVE;
     failed += cmocka_run_group_tests_name("inside_machine, native", tests, NULL, NULL);
-    return failed + cmocka_run_group_tests_name("inside_machine, native, first", first, NULL, NULL);
+    failed += cmocka_run_group_tests_name("inside_machine, native, first", first, NULL, NULL);
+#endif
+    return failed;
 }

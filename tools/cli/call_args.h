@@ -1,8 +1,8 @@
 /*
  * call_args - arguments of a tool as people write them, and lines of them.
  *
- * key=VALUE    VALUE is JSON when it is valid JSON, else a string; always a string where the tool's
- * schema says that the argument is one key:=JSON    JSON key=@FILE    the file's text as a string
+ * A word is key=VALUE (JSON when it is valid JSON, else a string; always a string where the tool's
+ * schema says so), key:=JSON, or key=@FILE (the file's text as a string).
  *
  * Threads: any.
  */
@@ -23,7 +23,7 @@ bool call_args_ambiguous(char *const *words, size_t count);
 NODISCARD json_t *call_args_read(char *const *words, size_t count, const json_t *schema,
                                  struct error *err);
 
-/** Cut a line into words as a shell does: blanks, '…', "…" with \, and \ outside.  *ret_words is
- * one allocation for free(). */
+/** Cut a line into words as a shell does: blanks, '…', "…" with \, and \ outside.  *ret_words
+ *  is one allocation for free(). */
 NODISCARD bool call_args_split(const char *line, char ***ret_words, size_t *ret_count,
                                struct error *err);

@@ -2,9 +2,11 @@
  * call_client - a small MCP client on a server's standard input and output.
  *
  * Requests go one at a time.  What the server asks meanwhile is answered: ping with {}, all else
- * with "method not found"; notifications are dropped. Ownership: call_client_free() ends the
- * server: its input is closed, then SIGTERM after 3 s, then SIGKILL. Threads: one.  Blocking: until
- * the answer or the deadline.
+ * with "method not found"; notifications are dropped.
+ *
+ * Ownership: call_client_free() ends the server: its input is closed, after 3 s comes SIGTERM,
+ *   then SIGKILL.
+ * Threads: one.  Blocking: until the answer or the deadline.
  */
 #pragma once
 

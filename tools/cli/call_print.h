@@ -10,9 +10,9 @@
 
 #include "kernel/base/error.h"
 
-/** A tool's result: text to standard output (to standard error when it is an error), images and
- * sounds as files TOOL-N.EXT below @folder, which are named.  @json: the whole result on one line
- * instead. */
+/** A tool's result: text to standard output (to standard error when it is an error); images and
+ *  sounds become files TOOL-N.EXT in @folder, which are named.  @json: the whole result on one
+ *  line instead. */
 NODISCARD bool call_print_result(const char *tool, const json_t *result, const char *folder,
                                  bool json, struct error *err);
 

@@ -19,13 +19,13 @@ struct child {
     int out; /* its standard output; non-blocking */
 };
 
-/** Starts @argv[0] (looked up in PATH).  @with_input: a pipe, else /dev/null.  @quiet: its standard
- * error goes where its output goes, else where ours goes. */
+/** Starts @argv[0] (looked up in PATH).  @with_input: a pipe, else /dev/null.  @quiet: its
+ *  standard error goes where its output goes, else where ours goes. */
 NODISCARD bool child_start(struct child *c, const char *const *argv, bool with_input, bool quiet,
                            struct error *err);
 
-/** Close its input, wait @grace_ns for its end, then SIGTERM, as long again at most 1 s, SIGKILL.
- * Returns the status as waitpid(2) has it. */
+/** Close its input and wait @grace_ns for its end; then SIGTERM, and SIGKILL after as long again
+ *  (1 s at most).  Returns the status as waitpid(2) has it. */
 int child_stop(struct child *c, int64_t grace_ns);
 
 /** Run it to its end and keep at most @max bytes of what it prints.  ERR_TIMEOUT when it was killed

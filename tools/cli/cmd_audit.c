@@ -33,13 +33,12 @@ static const struct cli_command command = {
     .synopsis = "[list|verify] [OPTIONS]",
     .about =
         "  list    the rows in order: time, row, kind, agent, subject, decision, rule, detail\n"
-        "  verify  go through the whole chain: changed, removed, inserted and reordered rows are "
-        "found;\n"
-        "          prints the number of rows and the hash of the last one, to be kept elsewhere\n"
+        "  verify  go through the whole chain: a changed, removed, inserted or reordered row\n"
+        "          is found; prints the number of rows and the hash of the last one, which\n"
+        "          can be kept elsewhere\n"
         "\n"
-        "Exit codes: 0 success, the chain is whole; 1 the chain is broken or the log cannot be "
-        "read;\n"
-        "2 wrong usage.",
+        "Exit codes: 0 success, the chain is whole; 1 the chain is broken or the log cannot\n"
+        "be read; 2 wrong usage.",
     .options = options,
 };
 

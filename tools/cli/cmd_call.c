@@ -36,25 +36,21 @@ static const struct cli_command command = {
     .name = "call",
     .synopsis = "TOOL [key=value …] [OPTIONS]   or   aios call -   or   aios call --list",
     .about =
-        "Starts an MCP server, calls one tool and prints the text of its answer; images become "
-        "files,\n"
-        "which are named. `aios call TOOL --help` tells what the tool takes.\n"
+        "Starts an MCP server, calls one tool and prints the text of its answer; images\n"
+        "become files, which are named. `aios call TOOL --help` tells what the tool takes.\n"
         "\n"
-        "  key=VALUE   JSON when it is valid JSON (5, true, [\"a\"]), else a string; a string in "
-        "any case\n"
-        "              where the tool wants one\n"
+        "  key=VALUE   JSON when it is valid JSON (5, true, [\"a\"]), else a string; always a\n"
+        "              string where the tool wants one\n"
         "  key:=JSON   JSON\n"
         "  key=@FILE   the text of a file\n"
         "\n"
-        "`aios call -` reads lines TOOL key=value … from standard input, quoted as for a shell, "
-        "and shares\n"
-        "one server among them, so that a computer lives from one line to the next. Empty lines\n"
-        "and those that begin with # are skipped.\n"
+        "`aios call -` reads lines TOOL key=value … from standard input, quoted as for a\n"
+        "shell. They share one server, so that a computer lives from one line to the next.\n"
+        "Empty lines and those that begin with # are skipped.\n"
         "\n"
-        "Exit codes: 0 the tool did it; 1 the tool or the server failed (the text is on standard\n"
-        "error); 2 wrong usage, unknown tools and malformed arguments included. Of several lines "
-        "the\n"
-        "worst counts.",
+        "Exit codes: 0 the tool did it; 1 the tool or the server failed (standard error says\n"
+        "how); 2 wrong usage, unknown tools and malformed arguments included. Of several\n"
+        "lines the worst counts.",
     .options = options,
 };
 

@@ -21,31 +21,26 @@ static const struct cli_option options[] = {
     { "cwd", "DIR", "where it starts, inside" },
     { "env", "NAME=VALUE", "set an environment variable (repeat)" },
     { "config", "FILE", "use this configuration file instead of the user's own" },
-    { "json", NULL,
-      "tell reason, usage and refusals as one JSON line on standard error at the end" },
+    { "json", NULL, "at the end, reason, usage and refusals as a JSON line on standard error" },
     { NULL },
 };
 
 const struct cli_command run_command = {
     .name = "run",
     .synopsis = "[OPTIONS] -- COMMAND [ARGS]",
-    .about =
-        "Runs one command in a new sandbox of its own and removes the sandbox when the command "
-        "ends,\n"
-        "with whatever it left running. It sees the system's programs, an empty /workspace and "
-        "the\n"
-        "folders given with --rw and --ro; no network but what --allow names. It starts in the\n"
-        "current folder when that is shared, else in /workspace.\n"
-        "\n"
-        "Standard input, output and error are the command's own; with a terminal at both ends it "
-        "gets\n"
-        "a terminal. Input is read ahead: give `< /dev/null` to a command that shall leave it "
-        "alone.\n"
-        "The first interrupt goes to the command, the second kills it.\n"
-        "\n"
-        "Exit codes: the command's own; 128+N when signal N ended it; 124 when its time was up;\n"
-        "125 when aios itself failed or was called wrongly (the reason is on standard error);\n"
-        "126 when the command cannot be executed; 127 when there is no such command.",
+    .about = "Runs one command in a new sandbox of its own, and removes the sandbox when the\n"
+             "command ends, with whatever it left running. The command sees this system's\n"
+             "programs, an empty /workspace and the folders given with --rw and --ro; no network\n"
+             "but what --allow names. It starts in the current folder when that is shared, else\n"
+             "in /workspace.\n"
+             "\n"
+             "Standard input, output and error are the command's own; with a terminal at both\n"
+             "ends it gets a terminal. Input is read ahead: give `< /dev/null` to a command that\n"
+             "shall leave it alone. The first interrupt goes to the command, the second kills it.\n"
+             "\n"
+             "Exit codes: the command's own; 128+N when signal N ended it; 124 when its time was\n"
+             "up; 125 when aios itself failed or was called wrongly (standard error says why);\n"
+             "126 when the command cannot be executed; 127 when there is no such command.",
     .options = options,
 };
 

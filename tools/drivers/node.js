@@ -275,8 +275,11 @@ function evaluate() {
     if (problem) {
       finish(id, { error: /terminated/.test(problem.message) ? 'Interrupted'
         : `the cell could not be evaluated: ${problem.message}` });
-    else if (answer.exceptionDetails) finish(id, { details: answer.exceptionDetails });
-    else finish(id, { remote: answer.result });
+    } else if (answer.exceptionDetails) {
+      finish(id, { details: answer.exceptionDetails });
+    } else {
+      finish(id, { remote: answer.result });
+    }
   });
 }
 

@@ -38,6 +38,7 @@ expect 0 "$AIOS" run --ro link -- cat "$PWD/rw/given"
 out_is given
 
 # The environment.
+# shellcheck disable=SC2016 # for the shell inside
 expect 0 env OUTSIDE=secret "$AIOS" run --env A=1 --env 'B=two words' -- sh -c 'echo "$A,$B,$OUTSIDE,$HOME"'
 out_is "1,two words,,/home/agent"
 

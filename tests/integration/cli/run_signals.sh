@@ -49,3 +49,18 @@ read -r line <&3
 [ "$line" = first ] || fail "the first signal did not arrive"
 kill -s TERM "$pid"
 ends_with 137
+
+# With nobody reading our output there is nothing to wait for after the third.
+expect 0 python3 - "$AIOS" <<'PYTHON'
+import signal, subprocess, sys
+p = subprocess.Popen([sys.argv[1], "run", "--", "yes"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+assert p.stdout.read(1) == b"y"
+for attempt in range(600):
+    p.send_signal(signal.SIGTERM)
+    try:
+        p.wait(timeout=0.05)
+        break
+    except subprocess.TimeoutExpired:
+        pass
+assert p.returncode == 143, p.returncode
+PYTHON

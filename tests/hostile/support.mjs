@@ -1,0 +1,235 @@
+// What the hostile tests share: a server to be attacked, a computer with the probe in it, and the
+// look at the host afterwards.
+//
+// HOSTILE_AS=user starts the server as nobody, without control groups; else it is whoever runs the
+// tests, with the best limits that the machine has.
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import assert from 'node:assert/strict';
+
+const NOBODY = 65534;
+const root = process.getuid() === 0;
+export const asUser = process.env.HOSTILE_AS === 'user' || !root;
+export const SECRET = 'kept-from-every-computer-5e1f';
+
+// The program that is started in place of the server: it puts a secret where programs inside must
+// not find it, leaves a descriptor and a folder behind that must not be inherited, and becomes nobody.
+const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-hostile-'));
+fs.chmodSync(scratch, 0o755);
+process.on('exit', () => fs.rmSync(scratch, { recursive: true, force: true }));
+const program = path.join(scratch, 'aios');
+fs.copyFileSync(process.env.AIOS, program); // nobody may have no right to pass through the build
+fs.chmodSync(program, 0o755);
+const wrapper = path.join(scratch, 'server');
+const become = asUser && root
+  ? `setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups -- ` : '';
+fs.writeFileSync(wrapper, `#!/bin/sh
+export AIOS_TEST_SECRET=${SECRET}
+cd /
+exec 7</etc/passwd 8</
+exec ${become}${program} "$@"
+`, { mode: 0o755 });
+process.env.AIOS = wrapper;
+
+const integration = await import('../integration/support.mjs');
+export const { Raw, textOf, descendants, alive, eventually, environment } = integration;
+
+export const PROBE = process.env.PROBE;
+if (!PROBE) throw new Error('PROBE must be set; run through ctest');
+const probe64 = fs.readFileSync(PROBE).toString('base64');
+
+// A home that a sandbox's user may pass through, and that belongs to whom the server is.
+export const home = () => {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-test-'));
+  fs.chmodSync(dir, 0o755);
+  if (asUser && root) fs.chownSync(dir, NOBODY, NOBODY);
+  return dir;
+};
+
+const merged = (config = {}) => ({
+  ...config,
+  sandbox: { pool_size: 0, ...(asUser ? { cgroup: 'none' } : {}), ...config.sandbox },
+});
+
+export const procField = (pid, name) => {
+  const line = fs.readFileSync(`/proc/${pid}/status`, 'latin1').split('\n')
+    .find((l) => l.startsWith(name + ':'));
+  return Number(line.split(/\s+/)[1]);
+};
+
+// Every folder below the control groups that bears the name of one of the servers.
+const controlGroups = (servers) => {
+  const found = [];
+  const walk = (dir, depth) => {
+    let names;
+    try { names = fs.readdirSync(dir, { withFileTypes: true }); } catch { return; }
+    for (const name of names) {
+      if (!name.isDirectory()) continue;
+      const full = path.join(dir, name.name);
+      if (servers.some((s) => name.name.startsWith(`aios-${s}`))) found.push(full);
+      if (depth > 0) walk(full, depth - 1);
+    }
+  };
+  walk('/sys/fs/cgroup', 6);
+  return found;
+};
+
+const mountsOf = (dir) => fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+  .filter((line) => line.includes(dir));
+
+const hostFacts = () => ({
+  segments: fs.readFileSync('/proc/sysvipc/shm', 'utf8').split('\n').length,
+  shm: fs.readdirSync('/dev/shm').sort(),
+  hostName: os.hostname(),
+  corePattern: fs.readFileSync('/proc/sys/kernel/core_pattern', 'utf8'),
+});
+
+// A server with what is known of the host before it.
+export class Target {
+  static async start({ config, initialize = true, dir = home() } = {}) {
+    const t = new Target();
+    t.dir = dir;
+    t.before = hostFacts();
+    t.raw = new Raw({ dir, config: merged(config) });
+    if (initialize) await t.raw.initialize();
+    return t;
+  }
+
+  get pid() { return this.raw.child.pid; }
+
+  servers() {
+    try {
+      return fs.readdirSync(path.join(this.dir, 'run/servers')).map((n) => n.split('.')[0]);
+    } catch { return []; }
+  }
+
+  call(name, args = {}) { return this.raw.call(name, args); }
+
+  // The handle of a new computer, with the probe at /workspace/probe unless told otherwise.
+  async computer({ probe = true, ...args } = {}) {
+    const made = await this.call('computer_create', {
+      ...args, env: { AIOS_PROBE: '1', ...args.env },
+    });
+    assert.ok(!made.isError, made.content && textOf(made));
+    const computer = made.structuredContent.computer;
+    if (probe) {
+      const put = await this.call('file_write', {
+        computer, path: '/workspace/probe', content: probe64, encoding: 'base64', executable: true,
+      });
+      assert.ok(!put.isError, textOf(put));
+    }
+    return computer;
+  }
+
+  // Run a command (text) or a program (list); what it wrote, and how it ended.
+  async run(computer, what, args = {}) {
+    const result = await this.call('terminal_run', {
+      computer, ...(Array.isArray(what) ? { argv: what } : { command: what }), ...args,
+    });
+    return Target.parse(result);
+  }
+
+  static parse(result) {
+    assert.ok(result.content, JSON.stringify(result));
+    const all = textOf(result);
+    const at = all.search(/^\[(exit code|ended by|timeout|oom|pids|output|disk|killed|computer_lost|still running)/m);
+    const text = at < 0 ? all : all.slice(0, at);
+    const status = at < 0 ? '' : all.slice(at);
+    const run = status.match(/"run":"(r_[^"]+)"/)?.[1];
+    const code = status.match(/^\[exit code (\d+)/)?.[1];
+    return {
+      text, status, all, run, isError: Boolean(result.isError),
+      code: code === undefined ? undefined : Number(code),
+      reason: status.match(/^\[([a-z_]+)/)?.[1],
+    };
+  }
+
+  probe(computer, args, more = {}) { return this.run(computer, ['/workspace/probe', ...args], more); }
+
+  // A run in the background that has written its first line.
+  async background(computer, args) {
+    const { run } = await this.probe(computer, args, { background: true });
+    assert.ok(run, args.join(' '));
+    let all = '';
+    for (let i = 0; i < 60 && !all.includes('\n'); i++) {
+      const more = Target.parse(await this.call('terminal_read', { run, offset: 0, wait_ms: 1000 }));
+      all = more.text;
+      if (more.reason !== 'still') break;
+    }
+    return { run, text: all };
+  }
+
+  async ping() {
+    assert.deepEqual((await this.raw.request('ping')).result, {});
+  }
+
+  async destroy(computer) {
+    const result = await this.call('computer_destroy', { computer });
+    assert.ok(!result.isError, textOf(result));
+  }
+
+  // Everything gone, first with each computer, then with the server; the host is as it was.
+  async finish() {
+    await this.ping();
+    const { computers } = (await this.call('computer_list')).structuredContent;
+    for (const { computer } of computers) await this.destroy(computer);
+    const servers = this.servers();
+    await eventually(() => descendants(this.pid).filter(alive).length === 0,
+      'processes of destroyed computers');
+    await eventually(() => controlGroups(servers).length === 0,
+      'control groups of destroyed computers');
+    await this.ping();
+    const end = await this.raw.close();
+    assert.deepEqual(end, { code: 0, signal: null });
+    this.leftNothing(servers);
+    assert.deepEqual(hostFacts(), this.before);
+    fs.rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  leftNothing(servers) {
+    assert.deepEqual(controlGroups(servers), [], 'control groups');
+    assert.deepEqual(mountsOf(this.dir), [], 'mounts');
+  }
+
+  // However the test ends, the server ends too.
+  abandon() { this.raw.child.kill('SIGKILL'); }
+}
+
+export const survey = { controlGroups, mountsOf, hostFacts };
+
+// A test's body with a target: what it leaves is looked at whatever it did.
+export const attacked = (body, options = {}) => async (t) => {
+  const target = await Target.start(options);
+  try {
+    await body(target, t);
+    await target.finish();
+  } finally {
+    target.abandon();
+  }
+};
+
+// "NAME ERRNO" and "NAME OK detail", by name.
+export const outcomes = (text) => {
+  const map = new Map();
+  for (const line of text.split('\n').filter(Boolean)) {
+    const at = line.indexOf(' ');
+    map.set(line.slice(0, at), line.slice(at + 1).trim());
+  }
+  return map;
+};
+
+// Each row: name, and what may be answered: a word, or an expression for it.
+export const assertRows = (got, rows) => {
+  const wrong = [];
+  for (const [name, want] of Object.entries(rows)) {
+    const is = got.get(name);
+    const ok = is !== undefined && (want instanceof RegExp ? want.test(is) : is === want);
+    if (!ok) wrong.push(`${name}: ${is} instead of ${want}`);
+  }
+  assert.deepEqual(wrong, []);
+};
+
+export const aios = (dir, args) =>
+  execFileSync(wrapper, args, { env: environment(dir), encoding: 'utf8', maxBuffer: 64 << 20 });
