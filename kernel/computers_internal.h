@@ -177,6 +177,9 @@ NODISCARD struct computer *computers_home(struct computers *cs, const char *agen
                                           const struct wait *w, struct error *err);
 
 NODISCARD bool computers_labels_check(const json_t *labels, struct error *err);
+/** The strings of @array (NULL: none), borrowed, NULL-terminated, for free(). */
+NODISCARD const char **computers_strings(const json_t *array, struct error *err);
+
 int64_t computers_idle_ns(const struct computers *cs);
 
 /* ---- computers_life.c ---- */
@@ -229,6 +232,9 @@ struct run **computers_runs_locked(const struct computers_entry *e, size_t *ret_
 
 /** How many of them are live; the references are released and @runs freed. */
 size_t computers_runs_live(struct run **runs, size_t count);
+
+/** An array of these, or NULL without memory. */
+NODISCARD json_t *computers_strings_json(const char *const *strings, size_t count);
 
 /* ---- computers_record.c ---- */
 

@@ -202,8 +202,7 @@ int64_t computers_idle_ns(const struct computers *cs)
     return seconds > 0 ? seconds * CLOCK_NS_PER_S : CLOCK_NEVER;
 }
 
-/* The strings of @array, borrowed, NULL-terminated, for free(). */
-static const char **strings_of(const json_t *array, struct error *err)
+const char **computers_strings(const json_t *array, struct error *err)
 {
     size_t count = json_array_size(array);
     const char **strings = calloc(count + 1, sizeof *strings);
@@ -248,7 +247,7 @@ static struct computer *create(struct computers *cs, const char *agent,
         computers_backend(cs, request->kind ? request->kind : config->computer.kind, err);
     ok = plan.backend && computers_labels_check(request->labels, err);
     if (ok && !request->allow) {
-        allow = strings_of(config->computer.allow, err);
+        allow = computers_strings(config->computer.allow, err);
         plan.spec.allow = allow;
         ok = allow != NULL;
     }

@@ -379,7 +379,7 @@ static bool take_rows(struct computers *cs, const char *agent, struct row **ret,
     return true;
 }
 
-static json_t *json_strings(const char *const *strings, size_t count)
+json_t *computers_strings_json(const char *const *strings, size_t count)
 {
     json_t *array = json_array();
 
@@ -396,7 +396,7 @@ static json_t *row_json(struct row *row, int64_t now_ns)
 {
     const struct computer_spec *spec = computer_spec(row->c);
     size_t live = computers_runs_live(STEAL(row->runs), row->run_count);
-    json_t *allow = json_strings(spec->allow, spec->allow_count);
+    json_t *allow = computers_strings_json(spec->allow, spec->allow_count);
 
     row->run_count = 0;
     if (!allow)

@@ -12,34 +12,6 @@
 
 /* ---- what a computer was asked to be ---- */
 
-static json_t *strings_json(const char *const *strings, size_t count)
-{
-    json_t *array = json_array();
-
-    for (size_t i = 0; array && i < count; i++) {
-        if (json_array_append_new(array, json_string(strings[i])) < 0) {
-            json_decref(array);
-            array = NULL;
-        }
-    }
-    return array;
-}
-
-/* NULL-terminated, borrowed from @array, for free(). */
-static const char **json_strings(const json_t *array, struct error *err)
-{
-    size_t count = json_array_size(array);
-    const char **strings = calloc(count + 1, sizeof *strings);
-
-    if (!strings) {
-        error_set(err, ERR_NOMEM, "computer");
-        return NULL;
-    }
-    for (size_t i = 0; i < count; i++)
-        strings[i] = json_string_value(json_array_get(array, i));
-    return strings;
-}
-
 static size_t count_of(const char *const *strings)
 {
     size_t count = 0;
@@ -223,8 +195,8 @@ static bool save(struct computers *cs, const char *agent, struct computer *c, co
     if (!entry_traits(cs, c, &r.labels, &idle_ns, err))
         return false;
     r.idle_ms = idle_ns == CLOCK_NEVER ? -1 : idle_ns / CLOCK_NS_PER_MS;
-    r.allow = strings_json(spec->allow, spec->allow_count);
-    r.env = strings_json(spec->env, count_of(spec->env));
+    r.allow = computers_strings_json(spec->allow, spec->allow_count);
+    r.env = computers_strings_json(spec->env, count_of(spec->env));
     ok = r.allow && r.env ? checkpoint_whole(cs, c, &r, w, err)
                           : error_set(err, ERR_NOMEM, "snapshot");
     json_decref(r.labels);
@@ -260,8 +232,8 @@ bool computers_save(struct computers *cs, struct agent *agent, const char *handl
 static struct computer *restore(struct computers *cs, const struct computers_record *r,
                                 const json_t *labels, const struct wait *w, struct error *err)
 {
-    const char **allow = json_strings(r->allow, err);
-    const char **env = allow ? json_strings(r->env, err) : NULL;
+    const char **allow = computers_strings(r->allow, err);
+    const char **env = allow ? computers_strings(r->env, err) : NULL;
     struct computers_plan plan = {
         .agent = r->agent,
         .backend = env ? computers_backend(cs, r->kind, err) : NULL,

@@ -13,7 +13,7 @@
 static const struct json_field computer_out[] = {
     { .name = "computer", .description = "Handle", .kind = JSON_KIND_STRING, .required = true },
     { .name = "kind", .description = "sandbox or vm", .kind = JSON_KIND_STRING, .required = true },
-    { .name = "state", .description = "running, paused or ended", .kind = JSON_KIND_STRING, .required = true },
+    { .name = "state", .description = "running (a program is), or idle", .kind = JSON_KIND_STRING, .required = true },
     { .name = "default", .description = "Used when a call names none", .kind = JSON_KIND_BOOL },
     { .name = "created_ms_ago", .description = "Age", .kind = JSON_KIND_INT },
     { .name = "idle_ms", .description = "Time since its last use", .kind = JSON_KIND_INT },

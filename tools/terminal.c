@@ -104,21 +104,23 @@ static const struct json_field run_fields[] = {
 
 /* Output, or the screen of a pty, from @from on; what was told is remembered. */
 static bool answer_run(struct tool_call *call, struct run *run, struct terminal *t, uint64_t from,
-                       struct error *err)
+                       bool page, struct error *err)
 {
     CLEANUP(buf_fini) struct buf screen = BUF_INIT;
-    struct toolkit_report report = { .run = run, .from = from };
+    uint64_t end = 0;
+    struct toolkit_report report = { .run = run, .from = from, .page = page, .ret_end = &end };
     struct run_info info;
 
     if (terminal_has_screen(t)) {
         if (!terminal_screen(t, run, &screen, err))
             return false;
         report.screen = buf_str(&screen);
+        run_info(run, &info);
+        end = info.guest.total[WIRE_STREAM_OUT];
     }
-    run_info(run, &info);
     if (!toolkit_report(call, &report, err))
         return false;
-    terminal_tell(t, info.guest.total[WIRE_STREAM_OUT]);
+    terminal_tell(t, end);
     return true;
 }
 
@@ -216,7 +218,7 @@ static bool terminal_run(struct tool_call *call, const void *args, struct error 
         return false;
     }
     t = terminal_get(call, run);
-    return answer_run(call, run, t, 0, err);
+    return answer_run(call, run, t, 0, false, err);
 }
 
 /* ---- terminal_read ---- */
@@ -381,7 +383,7 @@ static bool terminal_read(struct tool_call *call, const void *args, struct error
     }
     if (a->tail > 0 || a->grep)
         return answer_part(call, a, run, a->offset >= 0 ? from : 0, err);
-    return answer_run(call, run, t, from, err);
+    return answer_run(call, run, t, from, a->offset >= 0, err);
 }
 
 /* ---- terminal_write ---- */
@@ -456,7 +458,7 @@ static bool terminal_write(struct tool_call *call, const void *args, struct erro
     t = terminal_get(call, run);
     if (!terminal_settle(call, run, SETTLE_NS, err))
         return false;
-    return answer_run(call, run, t, terminal_told(t), err);
+    return answer_run(call, run, t, terminal_told(t), false, err);
 }
 
 /* ---- terminal_kill ---- */
@@ -519,7 +521,7 @@ static bool terminal_kill(struct tool_call *call, const void *args, struct error
         return false;
     }
     t = terminal_get(call, run);
-    return answer_run(call, run, t, terminal_told(t), err);
+    return answer_run(call, run, t, terminal_told(t), false, err);
 }
 
 static const struct tool tools[] = {
@@ -530,7 +532,7 @@ static const struct tool tools[] = {
           "code, duration and memory. Each run is a new process: cd and variables do not carry over; "
           "files do. After 45 s (or wait_ms) it answers \"still running\" with a run handle while the "
           "program goes on: terminal_read waits for more, terminal_kill stops it. Long output is cut "
-          "in the middle; terminal_read pages it. pty: true shows the screen of interactive programs; "
+          "in the middle; terminal_read pages it (kept: the last 1 MiB). pty: true shows the screen of interactive programs; "
           "type with terminal_write.",
       .fields = run_fields,
       .args_size = sizeof(struct run_args),
@@ -538,9 +540,10 @@ static const struct tool tools[] = {
       .handler = terminal_run },
     { .name = "terminal_read",
       .title = "Read a run's output",
-      .description = "More output of a run, live or ended: from a byte offset, the last lines (tail), or "
-                     "only matching lines (grep, over all that is kept: the last 1 MiB). wait_ms "
-                     "waits for new output or the end. A pty run shows its screen.",
+      .description = "More output of a run, live or ended: what is new, page after page from a byte "
+                     "offset, the last lines (tail), or only matching lines (grep, over all that is "
+                     "kept: the last 1 MiB). wait_ms waits for new output or the end. A pty run shows its "
+                     "screen.",
       .fields = read_fields,
       .args_size = sizeof(struct read_args),
       .flags = TOOL_READS,

@@ -25,7 +25,7 @@ bool terminal_has_screen(const struct terminal *t);
 NODISCARD bool terminal_screen(struct terminal *t, struct run *run, struct buf *out,
                                struct error *err);
 
-/** Where the next call goes on reading, and that it has been told up to @offset. */
+/** Where the next call goes on reading, and that it has been told up to @offset (if that is further). */
 uint64_t terminal_told(struct terminal *t);
 void terminal_tell(struct terminal *t, uint64_t offset);
 

@@ -113,7 +113,7 @@ void terminal_tell(struct terminal *t, uint64_t offset)
     if (!t)
         return;
     pthread_mutex_lock(&t->lock);
-    t->told = offset;
+    t->told = MAX(t->told, offset);
     pthread_mutex_unlock(&t->lock);
 }
 

@@ -100,95 +100,6 @@ int64_t toolkit_answer_by(struct tool_call *call, int64_t wait_ms)
     return MIN(by_ns, call->wait.deadline_ns);
 }
 
-/* ---- cleaning terminal output ---- */
-
-/* The length of the escape sequence at @text (which begins with ESC), or of what there is of it. */
-static size_t escape_length(const char *text, size_t len)
-{
-    size_t i = 2;
-
-    if (len < 2)
-        return len;
-    switch (text[1]) {
-    case '[': /* CSI: parameters, intermediates, one final byte */
-        while (i < len && (unsigned char)text[i] >= 0x20 && (unsigned char)text[i] <= 0x3f)
-            i++;
-        return i < len ? i + 1 : len;
-    case ']': /* OSC and the other strings end with BEL or ESC \ */
-    case 'P':
-    case 'X':
-    case '^':
-    case '_':
-        for (; i < len; i++) {
-            if (text[i] == '\a')
-                return i + 1;
-            if (text[i] == 0x1b)
-                return i + 1 < len && text[i + 1] == '\\' ? i + 2 : i;
-        }
-        return len;
-    case '(':
-    case ')':
-    case '*':
-    case '+':
-    case '#':
-    case '%':
-    case ' ':
-        return MIN(len, 3);
-    default:
-        return 2;
-    }
-}
-
-bool toolkit_clean(struct buf *out, const char *text, size_t len)
-{
-    size_t line = out->len; /* where the current line begins in @out */
-
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i];
-
-        if (c == 0x1b) {
-            i += escape_length(text + i, len - i);
-            continue;
-        }
-        if (c == '\r') {
-            size_t skip = 1;
-
-            while (i + skip < len && text[i + skip] == '\r')
-                skip++;
-            i += skip;
-            /* A lone return starts the line over, as a progress bar does. */
-            if (i < len && text[i] != '\n')
-                out->len = line;
-            continue;
-        }
-        if (c == '\b') {
-            while (out->len > line && ((unsigned char)out->data[--out->len] & 0xc0) == 0x80)
-                ; /* a whole character, not one byte of it */
-            i++;
-            continue;
-        }
-        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
-            i++;
-            continue;
-        }
-        {
-            size_t run = 1; /* as many plain bytes as there are, in one append */
-
-            while (i + run < len && (unsigned char)text[i + run] >= 0x20 && text[i + run] != 0x7f)
-                run++;
-            if (!buf_append(out, text + i, run))
-                return false;
-            if (c == '\n') {
-                line = out->len - (run - 1);
-            }
-            i += run;
-        }
-    }
-    if (out->data)
-        out->data[out->len] = '\0';
-    return true;
-}
-
 /* ---- the status line ---- */
 
 static bool put_duration(struct buf *out, int64_t ns)
@@ -281,14 +192,25 @@ static bool put_refusals(struct buf *out, struct run *run, const struct run_info
     return !out->failed;
 }
 
-static bool put_stream(struct buf *out, struct run *run, enum wire_stream stream, uint64_t from)
+/* Standard output from where it is wanted; *ret_note is set to where to go on, of a page. */
+static bool put_stdout(struct buf *out, const struct toolkit_report *report, struct buf *note)
 {
-    CLEANUP(buf_fini) struct buf raw = BUF_INIT;
-    uint64_t offset = from;
+    struct toolkit_span span = { .begin = report->from };
+    const char *id = run_id(report->run);
 
-    if (guest_run_read(run_guest(run), stream, &offset, LIMIT_RING_BYTES, &raw) < 0)
+    if (!toolkit_output(out, report->run, WIRE_STREAM_OUT, report->page, &span))
         return false;
-    return toolkit_clean(out, buf_str(&raw), raw.len);
+    if (report->page && (span.begin > 0 || span.end < span.total))
+        buf_printf(note, "[bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, span.begin, span.end,
+                   span.total);
+    if (report->page && span.end < span.total)
+        buf_printf(note, "; go on with terminal_read {\"run\":\"%s\",\"offset\":%" PRIu64 "}", id,
+                   span.end);
+    if (note->len > 0)
+        buf_append_str(note, "]\n");
+    if (report->ret_end)
+        *report->ret_end = span.end;
+    return !note->failed;
 }
 
 bool toolkit_report(struct tool_call *call, const struct toolkit_report *report, struct error *err)
@@ -296,25 +218,20 @@ bool toolkit_report(struct tool_call *call, const struct toolkit_report *report,
     CLEANUP(buf_fini) struct buf out = BUF_INIT;
     CLEANUP(buf_fini) struct buf tail = BUF_INIT;
     const char *id = run_id(report->run);
+    struct toolkit_span span = { .begin = 0 };
     struct run_info info;
-    uint64_t lost;
-    char more[160];
 
     run_info(report->run, &info);
     if (report->screen) {
         buf_append_str(&out, report->screen);
     } else {
-        lost = info.guest.dropped[WIRE_STREAM_OUT];
-        if (lost > report->from)
-            buf_printf(&out, "[the oldest %" PRIu64 " bytes of output are no longer kept]\n",
-                       lost - report->from);
-        if (!put_stream(&out, report->run, WIRE_STREAM_OUT, report->from))
+        if (!put_stdout(&out, report, &tail))
             return error_set(err, ERR_NOMEM, "the output of run %s", id);
         if (report->with_stderr && info.guest.total[WIRE_STREAM_ERR] > 0) {
             if (out.len > 0 && out.data[out.len - 1] != '\n')
                 buf_append_char(&out, '\n');
             buf_append_str(&out, "[stderr]\n");
-            if (!put_stream(&out, report->run, WIRE_STREAM_ERR, 0))
+            if (!toolkit_output(&out, report->run, WIRE_STREAM_ERR, false, &span))
                 return error_set(err, ERR_NOMEM, "the output of run %s", id);
         }
     }
@@ -324,9 +241,7 @@ bool toolkit_report(struct tool_call *call, const struct toolkit_report *report,
     put_refusals(&tail, report->run, &info);
     if (out.failed || tail.failed)
         return error_set(err, ERR_NOMEM, "the report of run %s", id);
-    snprintf(more, sizeof more,
-             "call terminal_read {\"run\":\"%s\",\"offset\":N}, or with \"grep\", for the rest", id);
-    if (out.len > 0 && !result_text(call->result, out.data, out.len, more, err))
+    if (out.len > 0 && !result_text(call->result, out.data, out.len, NULL, err))
         return false;
     return result_text(call->result, buf_str(&tail), tail.len, NULL, err);
 }

@@ -50,6 +50,8 @@ int64_t toolkit_answer_by(struct tool_call *call, int64_t wait_ms);
 struct toolkit_report {
     struct run *run;
     uint64_t from;       /* offset of stdout to begin at */
+    bool page;           /* as much as fits from there on and where to go on; else head and tail */
+    uint64_t *ret_end;   /* may be NULL: up to which offset of stdout it was told */
     const char *screen;  /* a pty's screen as text instead of output; NULL: none */
     bool with_stderr;    /* a run that was not merged: show stderr after stdout */
 };
@@ -61,3 +63,15 @@ bool toolkit_status(const struct run_info *info, const char *run_id, struct buf 
 
 /** Remove terminal escape sequences and carriage-return overwrites, keep tabs and newlines. */
 bool toolkit_clean(struct buf *out, const char *text, size_t len);
+
+/** Part of a stream, in bytes of what the program wrote. */
+struct toolkit_span {
+    uint64_t begin, end; /* what was shown: with a gap, its first and last byte */
+    uint64_t total;      /* written so far */
+};
+
+/** Append @stream of @run from span->begin on, cleaned and valid; *span is set to what was there.  Too long
+ *  for an answer, it is cut at the end of a line: a @page ends there (span->end), else the middle
+ *  is left out and a line says how to read it.  False: out of memory. */
+NODISCARD bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, bool page,
+                              struct toolkit_span *span);

@@ -1,5 +1,5 @@
 // Single attempts: each row says what the kernel, the filter or the mounts answer.
-import { test, before, after } from 'node:test';
+import { test, before } from 'node:test';
 import assert from 'node:assert/strict';
 import { Target, assertRows, outcomes, asUser, aios } from './support.mjs';
 
@@ -13,9 +13,6 @@ before(async () => {
   const file = await target.run(computer, ['cat', '/workspace/lines']);
   got = outcomes(file.text);
   assert.ok(got.size > 150, file.all);
-});
-after(async () => {
-  try { await target.finish(); } finally { target.abandon(); }
 });
 
 const refused = (names, want) => Object.fromEntries(names.split(/\s+/).map((n) => [n, want]));
@@ -170,3 +167,5 @@ test('refusals are told to the agent, and stand in the audit', async () => {
     assert.match(list, new RegExp(`\\b${word}\\b`), word);
   }
 });
+
+test('and when it is over, nothing is left', () => target.finish());

@@ -111,6 +111,7 @@ static void reads_sizes(void **state)
         { "1e400", 0 },
         { "9999999T", 0 },
         { "0.5", 0 },
+        { "1 ", 0 },
     };
     (void)state;
 

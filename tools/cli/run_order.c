@@ -71,8 +71,8 @@ static bool read_size(const char *name, const char *value, uint64_t *ret, struct
     if (!read_number(value, &number, &end))
         return bad(err, name, value, "give a size such as 512M or 2G");
     if (*end) {
-        unit = strchr(units, *end & ~0x20);
-        if (!unit)
+        unit = strchr(units, *end & ~0x20); /* in either case */
+        if (!unit || !*unit)
             return bad(err, name, value, "give a size with K, M, G or T, such as 512M or 2G");
         for (const char *u = units; u <= unit; u++)
             number *= 1024;
@@ -92,7 +92,7 @@ static bool read_count(const char *name, const char *value, uint32_t *ret, struc
     char *end;
 
     if (!read_number(value, &number, &end) || *end || number > INT_MAX || number < 1 ||
-        number != floor(number))
+        number != (double)(uint32_t)number)
         return bad(err, name, value, "give a whole number");
     *ret = (uint32_t)number;
     return true;
@@ -105,7 +105,7 @@ static bool read_cpus(const char *value, uint32_t *ret, struct error *err)
 
     if (!read_number(value, &number, &end) || *end || number > 1024 || number < 0.01)
         return bad(err, "cpus", value, "give a number of CPUs from 0.01 to 1024");
-    *ret = (uint32_t)lround(number * 1000);
+    *ret = (uint32_t)(number * 1000 + 0.5);
     return true;
 }
 

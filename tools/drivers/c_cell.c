@@ -2,8 +2,8 @@
  * Making a unit of a cell: what earlier cells declared, what this one adds, and a function with its
  * statements.
  *
- * Every variable and function has a symbol of its own per cell (an assembler label), so that a later
- * cell may define the name anew while older code goes on using what it was compiled with.
+ * Every variable and function has a symbol of its own per cell (an assembler label), so that a
+ * later cell may define the name anew while older code goes on using what it was compiled with.
  */
 
 struct text {
@@ -187,11 +187,11 @@ static char *name_key(const char *kind, const struct token *name)
     return format_text("%s%.*s", kind, (int)name->len, name->at);
 }
 
-static const char *const storage_words[] = { "static", "extern",     "register",   "inline",
-                                             "auto",   "__inline__", "__inline",   NULL };
-static const char *const storage_and_const[] = { "static", "extern",     "register",   "inline",
-                                                 "auto",   "__inline__", "__inline",   "const",
-                                                 NULL };
+static const char *const storage_words[] = { "static", "extern",     "register", "inline",
+                                             "auto",   "__inline__", "__inline", NULL };
+static const char *const storage_and_const[] = { "static",   "extern", "register",
+                                                 "inline",   "auto",   "__inline__",
+                                                 "__inline", "const",  NULL };
 
 /* ---- declarations ---- */
 
@@ -212,11 +212,11 @@ static struct specifiers read_specifiers(const struct scan *s, size_t i)
 {
     static const char *const with_group[] = { "__attribute__", "_Alignas", NULL };
     static const char *const typeofs[] = { "typeof", "__typeof__", NULL };
-    static const char *const not_types[] = { "const",    "volatile",   "static",   "extern",
-                                             "inline",   "typedef",    "register", "auto",
-                                             "_Atomic",  "__inline__", "__inline", "restrict",
-                                             "_Noreturn", "_Thread_local", "__thread",
-                                             "__extension__", NULL };
+    static const char *const not_types[] = {
+        "const",     "volatile",      "static",   "extern",        "inline",   "typedef",
+        "register",  "auto",          "_Atomic",  "__inline__",    "__inline", "restrict",
+        "_Noreturn", "_Thread_local", "__thread", "__extension__", NULL
+    };
     static const char *const tagged[] = { "struct", "union", "enum", NULL };
     struct specifiers spec = { .to = i };
     bool typed = false;
@@ -267,7 +267,7 @@ static size_t declared_name(const struct scan *s, size_t from, size_t to)
 }
 
 struct declarator {
-    size_t from, name, to;      /* tokens */
+    size_t from, name, to;       /* tokens */
     size_t value_from, value_to; /* the initializer; the same: none */
 };
 
@@ -414,8 +414,8 @@ static void add_type(struct unit *u, size_t from, size_t to, const struct specif
     if (spec->is_typedef && declared_name(u->scan, spec->to, to) < to)
         key = name_key("t:", &u->scan->tokens[declared_name(u->scan, spec->to, to)]);
     else if (spec->tag)
-        key = format_text("%s:%.*s", spec->body ? "s" : "forward", (int)u->scan->tokens[spec->tag].len,
-                          u->scan->tokens[spec->tag].at);
+        key = format_text("%s:%.*s", spec->body ? "s" : "forward",
+                          (int)u->scan->tokens[spec->tag].len, u->scan->tokens[spec->tag].at);
     else
         key = strdup(what.data);
     (void)set_entry(&u->entries, key, strdup(what.data), what.data, true);

@@ -187,9 +187,10 @@ static bool write_file(const char *path, const struct text *text)
 /* What the compiler says goes to @errors. */
 static bool run_compiler(const char *source, const char *object, struct text *errors)
 {
-    const char *args[] = { compiler,  "-std=gnu11", "-O1", "-shared", "-fPIC",
-                           "-fdiagnostics-color=never", "-o", object, source, "-lm",
-                           "-lpthread", NULL };
+    const char *args[] = { compiler,  "-std=gnu11", "-O1",
+                           "-shared", "-fPIC",      "-fdiagnostics-color=never",
+                           "-o",      object,       source,
+                           "-lm",     "-lpthread",  NULL };
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t interrupt;

@@ -270,22 +270,55 @@ static size_t skip_statement(const struct scan *s, size_t i)
 
 /* ---- what things are ---- */
 
-static const char *const control_words[] = { "if",     "for",   "while",    "do",
-                                             "switch", "return", "break",   "continue",
-                                             "goto",   "case",  "default",  "else",
-                                             "asm",    "__asm__", NULL };
+static const char *const control_words[] = { "if",      "for",   "while",    "do",      "switch",
+                                             "return",  "break", "continue", "goto",    "case",
+                                             "default", "else",  "asm",      "__asm__", NULL };
 
-static const char *const operator_words[] = { "sizeof", "_Generic", "_Alignof", "__alignof__",
-                                              "__builtin_offsetof", NULL };
+static const char *const operator_words[] = { "sizeof",      "_Generic",           "_Alignof",
+                                              "__alignof__", "__builtin_offsetof", NULL };
 
 static const char *const type_words[] = {
-    "void",       "char",       "short",     "int",         "long",          "float",
-    "double",     "signed",     "unsigned",  "_Bool",       "const",         "volatile",
-    "static",     "extern",     "inline",    "struct",      "union",         "enum",
-    "typedef",    "register",   "auto",      "_Complex",    "_Atomic",       "typeof",
-    "__typeof__", "_Alignas",   "_Noreturn", "__inline__",  "_Thread_local", "__thread",
-    "__int128",   "__const",    "__inline",  "__restrict",  "__attribute__", "__extension__",
-    "restrict",   "__signed__", "_Float128", "__auto_type", NULL,
+    "void",
+    "char",
+    "short",
+    "int",
+    "long",
+    "float",
+    "double",
+    "signed",
+    "unsigned",
+    "_Bool",
+    "const",
+    "volatile",
+    "static",
+    "extern",
+    "inline",
+    "struct",
+    "union",
+    "enum",
+    "typedef",
+    "register",
+    "auto",
+    "_Complex",
+    "_Atomic",
+    "typeof",
+    "__typeof__",
+    "_Alignas",
+    "_Noreturn",
+    "__inline__",
+    "_Thread_local",
+    "__thread",
+    "__int128",
+    "__const",
+    "__inline",
+    "__restrict",
+    "__attribute__",
+    "__extension__",
+    "restrict",
+    "__signed__",
+    "_Float128",
+    "__auto_type",
+    NULL,
 };
 
 static bool is_name(const struct token *t)

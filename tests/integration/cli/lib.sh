@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by every test here: a home of its own, and assertions that say what was expected.
 # $AIOS is the program.  Status 77 skips where no sandbox can start, which AIOS_TEST_STRICT forbids.
 set -eu

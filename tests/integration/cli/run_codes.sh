@@ -36,7 +36,7 @@ case $code in
 1) err_has MemoryError ;; # without control groups the limit is one of address space
 *) fail "exit code $code with too much memory" ;;
 esac
-expect 0 "$AIOS" run --cpus 0.5 --pids 64 --disk 16M --memory 256M -- true
+expect 0 "$AIOS" run --pids 64 --disk 16M --memory 256M -- true
 ! "$AIOS" run --disk 4M --memory 128M -- sh -c 'cat /dev/zero >/workspace/big' >"$out" 2>"$err" ||
     fail "a full disk is no success"
 err_has "the limit is 4 MiB"

@@ -1,0 +1,65 @@
+# Sourced by every suite.  `check NAME` runs the function NAME in a shell that stops at the first
+# failing command, and prints one line for the host; what it said follows when it failed.
+suite=$(basename "$0" .sh)
+umask 022
+export AIOS_HOME="$HOME/.aios"
+mkdir -p "$AIOS_HOME"
+work=$(mktemp -d 2>/dev/null || echo "$HOME/work")
+mkdir -p "$work"
+
+check() {
+  local said code
+  dir=$work/$1
+  mkdir -p "$dir"
+  said=$(
+    set -eux
+    "$1" 2>&1
+  ) 2>&1
+  code=$?
+  if [ "$code" = 0 ]; then
+    echo "VM-TEST $suite.$1 ok"
+  else
+    echo "VM-TEST $suite.$1 FAILED with code $code"
+    tail -n 25 <<<"$said" | sed 's/^/    /'
+    for file in "$dir/out" "$dir/err"; do
+      [ -f "$file" ] && tail -n 5 "$file" | sed "s/^/    ${file##*/}: /"
+    done
+    dmesg 2>/dev/null | tail -n 5 | sed 's/^/    kernel: /'
+  fi
+}
+
+# expect CODE COMMAND…: its output in $dir/out and $dir/err.
+expect() {
+  local want=$1 code=0
+  shift
+  timeout -k 5 100 "$@" </dev/null >"$dir/out" 2>"$dir/err" || code=$?
+  [ "$code" = "$want" ]
+}
+
+run() { expect 0 aios run "$@"; }
+
+# ended REASON CODE OPTIONS…: aios run --json says so.
+ended() {
+  local reason=$1 code=$2
+  shift 2
+  expect "$code" aios run --json "$@"
+  tail -n 1 "$dir/err" >"$dir/report"
+  grep -E "\"reason\": ?\"$reason\"" "$dir/report"
+}
+
+groups() { find /sys/fs/cgroup -name 'aios-*' 2>/dev/null; }
+no_groups() { [ -z "$(groups)" ]; }
+no_guests() { ! grep -lx aios-guest /proc/[0-9]*/comm 2>/dev/null; }
+
+# started OPTIONS…: a sandbox whose command lives until its input ends.  Sets $pid; input is 5.
+started() {
+  mkfifo "$dir/in" "$dir/up"
+  aios run "$@" -- sh -c 'echo up; cat; exit 3' <"$dir/in" >"$dir/up" 2>"$dir/err" &
+  pid=$!
+  exec 5>"$dir/in" 6<"$dir/up"
+  read -r -t 100 word <&6
+  [ "$word" = up ]
+}
+
+# tools: lines for `aios call -`, from standard input.
+tools() { timeout -k 5 150 aios call - >"$dir/out" 2>"$dir/err"; }

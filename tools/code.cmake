@@ -1,0 +1,16 @@
+# The drivers of code_run are files of tools/drivers, made part of the program as they are.
+enable_language(ASM)
+file(GLOB code_drivers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/drivers/*)
+set_source_files_properties(code_drivers.S PROPERTIES
+  OBJECT_DEPENDS "${code_drivers}"
+  COMPILE_DEFINITIONS "DRIVERS=\"${CMAKE_CURRENT_SOURCE_DIR}/drivers\"")
+get_target_property(tools_sources tools SOURCES)
+foreach(file code.c code_context.c code_drivers.c code_drivers.S code_frame.c code_result.c code_shelf.c)
+  if(NOT file IN_LIST tools_sources)
+    target_sources(tools PRIVATE ${file})
+  endif()
+endforeach()
+
+add_unit_test(code_frame tools)
+add_fuzz_target(code_frame tools)
+add_unit_test(code tools kernel sandbox guest_image)
