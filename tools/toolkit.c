@@ -200,7 +200,9 @@ static bool put_stdout(struct buf *out, const struct toolkit_report *report, str
 
     if (!toolkit_output(out, report->run, WIRE_STREAM_OUT, report->page, &span))
         return false;
-    if (report->page && (span.begin > 0 || span.end < span.total))
+    if (report->page && span.begin > span.total)
+        buf_printf(note, "[the output ends at byte %" PRIu64, span.total);
+    else if (report->page && (span.begin > 0 || span.end < span.total))
         buf_printf(note, "[bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, span.begin, span.end,
                    span.total);
     if (report->page && span.end < span.total)
@@ -209,7 +211,7 @@ static bool put_stdout(struct buf *out, const struct toolkit_report *report, str
     if (note->len > 0)
         buf_append_str(note, "]\n");
     if (report->ret_end)
-        *report->ret_end = span.end;
+        *report->ret_end = MIN(span.end, span.total);
     return !note->failed;
 }
 

@@ -162,6 +162,7 @@ bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, b
                     struct toolkit_span *span)
 {
     CLEANUP(buf_fini) struct buf raw = BUF_INIT;
+    CLEANUP(buf_fini) struct buf last = BUF_INIT;
     uint64_t wanted = span->begin;
     uint64_t end = wanted;
     size_t before = out->len;
@@ -172,6 +173,12 @@ bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, b
     if (guest_run_read(run_guest(run), stream, &end, LIMIT_RING_BYTES, &raw) < 0)
         return false;
     *span = (struct toolkit_span){ .begin = end - raw.len, .end = end, .total = end };
+    if (raw.len == 0) { /* perhaps asked for beyond the end */
+        struct run_info info;
+
+        run_info(run, &info);
+        span->total = MIN(end, info.guest.total[stream]);
+    }
     if (span->begin > wanted)
         buf_printf(out, "[the oldest %" PRIu64 " bytes of output are no longer kept]\n",
                    span->begin - wanted);
@@ -188,7 +195,15 @@ bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, b
         return !out->failed;
     }
     tail = MAX(back(raw.data, raw.len, TAIL_BYTES), head);
-    if (out->data[out->len - 1] != '\n')
+    if (!put_valid(&last, raw.data + tail, raw.len - tail, &shown))
+        return false;
+    if (shown > TAIL_BYTES) {
+        buf_clear(&last);
+        tail = MAX(back(raw.data, raw.len, TAIL_BYTES / 3), head);
+        if (!put_valid(&last, raw.data + tail, raw.len - tail, &shown))
+            return false;
+    }
+    if (out->len > 0 && out->data[out->len - 1] != '\n')
         buf_append_char(out, '\n');
     buf_printf(out, "[… %zu bytes left out: ", tail - head);
     if (stream == WIRE_STREAM_OUT)
@@ -198,13 +213,5 @@ bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, b
                    run_id(run), span->begin + head);
     else
         buf_append_str(out, "send standard error to a file to read all of it]\n");
-    before = out->len;
-    if (!put_valid(out, raw.data + tail, raw.len - tail, &shown))
-        return false;
-    if (shown > TAIL_BYTES) {
-        out->len = before;
-        tail = back(raw.data, raw.len, TAIL_BYTES / 3);
-        return put_valid(out, raw.data + tail, raw.len - tail, &shown) && !out->failed;
-    }
-    return !out->failed;
+    return buf_append(out, buf_str(&last), last.len) && !out->failed;
 }

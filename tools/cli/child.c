@@ -15,8 +15,6 @@
 
 #define TERM_NS (1 * CLOCK_NS_PER_S)
 
-extern char **environ;
-
 struct ends {
     int in[2];
     int out[2];

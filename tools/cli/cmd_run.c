@@ -98,7 +98,9 @@ static bool set(json_t *object, const char *key, json_t *value)
 
 static json_t *milliseconds(int64_t ns)
 {
-    return json_real((double)(ns / CLOCK_NS_PER_US) / 1000.0);
+    int64_t us = ns / CLOCK_NS_PER_US; /* finer would be noise */
+
+    return json_real((double)us / 1000.0);
 }
 
 /* One entry for each system call and argument, in the order of their first time. */

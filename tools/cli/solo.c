@@ -68,5 +68,7 @@ struct computer *solo_computer(struct solo *s, const struct computer_spec *spec,
 {
     const struct computer_hooks hooks = { .loop = s->loop };
 
-    return s->backend->create(s->backend, spec, NULL, &hooks, w, err);
+    struct computer *c = s->backend->create(s->backend, spec, NULL, &hooks, w, err);
+
+    return c;
 }
