@@ -171,7 +171,7 @@ export class Target {
   }
 
   // Everything gone, first with each computer, then with the server; the host is as it was.
-  async finish() {
+  async finish({ keep = false } = {}) {
     await this.ping();
     const { computers } = (await this.call('computer_list')).structuredContent;
     for (const { computer } of computers) await this.destroy(computer);
@@ -185,7 +185,7 @@ export class Target {
     assert.deepEqual(end, { code: 0, signal: null });
     this.leftNothing(servers);
     assert.deepEqual(hostFacts(), this.before);
-    fs.rmSync(this.dir, { recursive: true, force: true });
+    if (!keep) fs.rmSync(this.dir, { recursive: true, force: true });
   }
 
   leftNothing(servers) {

@@ -119,7 +119,8 @@ test('12: the files of the system and of process 1 cannot be written', () => ass
   'own-exe-write': 'ETXTBSY',
   'init-exe-write': 'EACCES',
   'write-usr': 'EACCES',
-  'write-passwd': 'EACCES',
+  // As an ordinary user's, the files of /etc are the agent's own: a copy of them, see files.test.mjs.
+  'write-passwd': asUser ? 'OK' : 'EACCES',
 }));
 
 test('11: processes of the host have no number here', () =>

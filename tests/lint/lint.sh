@@ -47,10 +47,18 @@ rule_includes() {
     sed 's/$/  (this library belongs to one place)/'
 }
 
+# FILE:LINE:TEXT of each line on standard input's files that matches, comments and strings blanked.
+grep_code() { # pattern
+  xargs perl -0777 -ne '
+    BEGIN { $pattern = shift @ARGV }
+    s{(/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\x27(?:\\.|[^\x27\\\n])+\x27)}{ $1 =~ /^["\x27]/ ? "\"\"" : "\n" x ($1 =~ tr/\n//) }gse;
+    my $n = 0;
+    for (split /\n/) { $n++; print "$ARGV:$n:$_\n" if /$pattern/ }' "$1"
+}
+
 rule_banned() {
-  local pattern='\b(strcpy|strcat|sprintf|vsprintf|strtok|atoi|atol|atof|system|popen|sleep|usleep|gets|tmpnam|mktemp|alloca|rand|srand|strncpy)[[:space:]]*\('
-  grep -nE "$pattern" $(sources) | grep -vE '^[^:]+:[0-9]+: *(\*|//|/\*)' |
-    sed 's/$/  (banned function)/'
+  local pattern='\b(strcpy|strcat|sprintf|vsprintf|strtok|atoi|atol|atof|system|popen|sleep|usleep|gets|tmpnam|mktemp|alloca|rand|srand|strncpy)\s*\('
+  sources | grep_code "$pattern" | sed 's/$/  (banned function)/'
 }
 
 rule_length() {
@@ -59,9 +67,9 @@ rule_length() {
 
 # Nobody but the programs in tools/cli and the build's own generators writes to standard output.
 rule_stdout() {
-  grep -nE '\b(printf|puts|putchar)[[:space:]]*\(|\bstdout\b' $(product) |
-    grep -vE '^(tools/cli/|sandbox/seccomp_gen\.c:)' |
-    grep -vE '^[^:]+:[0-9]+: *(\*|//|/\*)' | sed 's/$/  (standard output belongs to the transport)/'
+  product | grep -vE '^(tools/cli/|tools/drivers/|sandbox/seccomp_gen\.c)' |
+    grep_code '\b(printf|puts|putchar)\s*\(|\bstdout\b' |
+    sed 's/$/  (standard output belongs to the transport)/'
 }
 
 rule_format() {

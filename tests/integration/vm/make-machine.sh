@@ -34,7 +34,7 @@ with_libraries() { # source target
   done
 }
 for program in "${programs[@]}"; do
-  with_libraries "$(command -v "$program")" "/usr/bin/$program"
+  with_libraries "$(type -P "$program")" "/usr/bin/$program"
 done
 ln -s dash "$disk/usr/bin/sh"
 with_libraries "$aios" /opt/aios/aios

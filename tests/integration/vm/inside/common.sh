@@ -115,34 +115,43 @@ protocol() {
 }
 
 terminal() {
-  tools <<<'terminal_run argv=["tty"] pty=true'
-  grep -F /dev/pts/0 "$dir/out"
+  talk
+  ask 'terminal_run argv=["tty"] pty=true' /dev/pts/0
+  hang_up
 }
 
-# snapshots HOW: with a program at work; one that is stopped by signals would notice it.
-snapshots() {
-  tools <<'LINES'
-terminal_run background=true command="bash -c 'trap \"echo noticed >>noticed\" CONT; echo up >up; while :; do sleep 0.05; done'"
-terminal_run command="until [ -s up ]; do sleep 0.05; done; mkdir -p kept/deep; echo one >kept/deep/file; rm /usr/bin/seq; echo mine >/usr/bin/mine"
-computer_snapshot action=save label=first
-terminal_run command="echo two >kept/deep/file; sleep 0.3; echo noticed=$(cat noticed)"
-LINES
-  grep -Fx "noticed=$1" "$dir/out"
-  snapshot=$(sed -nE 's/.* as snapshot (s_[a-z0-9]+).*/\1/p' "$dir/out")
-  [ -n "$snapshot" ]
-  tools <<<"computer_snapshot action=restore snapshot=$snapshot"
-  computer=$(sed -nE 's/^Computer (c_[a-z0-9]+) .*/\1/p' "$dir/out")
-  [ -n "$computer" ]
+# With a program at work: one that is stopped by signals would notice it ($1), one that is frozen
+# would not.
+saves_while_at_work() {
+  talk
+  inside 'trap "echo noticed >noticed" CONT; : >noticed; n=0
+    while :; do n=$((n+1)); echo $n >n.new; mv n.new n; sleep 0.02; done' . background=true
+  inside 'until [ -s n ]; do sleep 0.02; done; mkdir -p kept/deep; echo one >kept/deep/file
+    rm /usr/bin/seq; echo mine >/usr/bin/mine; echo mine >/etc/mine; echo "code=$?"' '^code=0'
+  ask 'computer_snapshot action=save' 'as snapshot'
+  snapshot=$(sed -nE 's/.* as snapshot (s_[a-z0-9]+).*/\1/p' <<<"$answer")
+  inside 'echo two >kept/deep/file; n=$(cat n); until [ "$(cat n)" -ge $((n+3)) ]; do sleep 0.02; done
+    echo "noticed=$(cat noticed)"' '^noticed='
+  [ "$answer" = "noticed=$1" ]
+
+  ask "computer_snapshot action=restore snapshot=$snapshot" '^Computer c_'
+  computer=$(sed -E 's/^Computer (c_[a-z0-9]+) .*/\1/' <<<"$answer")
+  inside 'set -ex; [ "$(cat kept/deep/file)" = one ]; [ ! -e /usr/bin/seq ]
+    [ "$(cat /usr/bin/mine /etc/mine)" = "mine
+mine" ]; echo all=well' '^all=well' "computer=$computer"
+  hang_up
 }
 
-# Another server has the files, and what is in them can be changed again.
-restores() {
-  tools <<'LINES'
-terminal_run command="mkdir -p kept/deep; echo one >kept/deep/file; rm /usr/bin/seq; echo mine >/usr/bin/mine; echo etc >/etc/mine"
-computer_fork
-LINES
-  # The handle of the copy is known only now, so the copy is made again, by a server of its own.
-  tools <<<'computer_snapshot action=list'
-  snapshot=$(sed -nE 's/.*"snapshot":"(s_[a-z0-9]+)".*/\1/p' "$dir/out")
-  [ -n "$snapshot" ]
+# What a snapshot or a fork began with can be changed and removed like the rest.
+changes_what_was_saved() {
+  talk
+  inside 'mkdir -p kept/deep empty; echo one >kept/deep/file; echo code=$?' '^code=0'
+  ask computer_fork '^.*c_'
+  computer=$(grep -oE 'c_[a-z0-9]{20,}' <<<"$answer" | tail -n 1)
+  inside 'set -ex; [ "$(cat kept/deep/file)" = one ]; rmdir empty; echo two >kept/deep/file
+    mv kept/deep/file kept/file; mkdir new
+    perl -e "rename(qw(new newer)) or die qq(rename: \$!\n)"
+    rm -r kept; [ ! -e kept ]; mkdir kept; [ -z "$(ls -A kept)" ]; echo all=well' \
+    '^all=well' "computer=$computer"
+  hang_up
 }

@@ -61,5 +61,30 @@ started() {
   [ "$word" = up ]
 }
 
-# tools: lines for `aios call -`, from standard input.
-tools() { timeout -k 5 150 aios call - >"$dir/out" 2>"$dir/err"; }
+# A talk with one server: ask LINE PATTERN sends a line of `aios call -` and leaves in $answer the
+# first line of the reply that matches.
+talk() {
+  mkfifo "$dir/asked" "$dir/answers"
+  timeout -k 5 200 aios call - <"$dir/asked" >"$dir/answers" 2>"$dir/err" &
+  pid=$!
+  exec 7>"$dir/asked" 8<"$dir/answers"
+}
+
+ask() {
+  echo "$1" >&7
+  answer=
+  until grep -qE -e "$2" <<<"$answer"; do
+    read -r -t 100 answer <&8
+  done
+}
+
+# inside SCRIPT PATTERN [ARGUMENT]: runs it under bash in the computer; no single quotes.
+inside() {
+  printf "exec bash -c '%s' 2>&1\n" "$1" >"$dir/script"
+  ask "terminal_run command=@$dir/script ${3:-}" "$2"
+}
+
+hang_up() {
+  exec 7>&- 8<&-
+  wait "$pid"
+}
