@@ -60,7 +60,6 @@ static void lower_namespace_limits(void)
     static const struct {
         const char *path, *value;
     } rows[] = {
-        { "/proc/sys/user/max_user_namespaces", "0" },
         { "/proc/sys/user/max_inotify_instances", "64" },
         { "/proc/sys/user/max_inotify_watches", "65536" },
     };

@@ -11,41 +11,6 @@
 
 #include "kernel/base/attr.h"
 
-/* Folders of the upper layers in which the agent may add things.  Parents come first. */
-static const struct {
-    const char *path;
-    mode_t mode;
-} upper_dirs[] = {
-    { "root/dev", 0755 },
-    { "root/dev/shm", 01777 },
-    { "root/etc", 0755 },
-    { "root/home", 0755 },
-    { "root/home/agent", 0755 },
-    { "root/opt", 0755 },
-    { "root/run", 0755 },
-    { "root/srv", 0755 },
-    { "root/tmp", 01777 },
-    { "root/var", 0755 },
-    { "root/var/cache", 0755 },
-    { "root/var/lib", 0755 },
-    { "root/var/log", 0755 },
-    { "root/var/tmp", 01777 },
-    { "root/workspace", 0755 },
-    { "usr/bin", 0755 },
-    { "usr/include", 0755 },
-    { "usr/lib", 0755 },
-    { "usr/lib/python3", 0755 },
-    { "usr/lib/python3/dist-packages", 0755 },
-    { "usr/local", 0755 },
-    { "usr/local/bin", 0755 },
-    { "usr/local/include", 0755 },
-    { "usr/local/lib", 0755 },
-    { "usr/local/sbin", 0755 },
-    { "usr/local/share", 0755 },
-    { "usr/sbin", 0755 },
-    { "usr/share", 0755 },
-};
-
 /* Files of /proc that speak of the whole machine.  Most are root's anyway; a mask is a mount, so
  * it holds in every spelling and for every kind of descriptor. */
 static const char *const proc_masked_files[] = {
@@ -60,8 +25,8 @@ static const struct {
     unsigned minor;
     unsigned major;
 } devices[] = {
-    { "/dev/null", "new/dev/null", 3, 1 },     { "/dev/zero", "new/dev/zero", 5, 1 },
-    { "/dev/full", "new/dev/full", 7, 1 },     { "/dev/random", "new/dev/random", 8, 1 },
+    { "/dev/null", "new/dev/null", 3, 1 },       { "/dev/zero", "new/dev/zero", 5, 1 },
+    { "/dev/full", "new/dev/full", 7, 1 },       { "/dev/random", "new/dev/random", 8, 1 },
     { "/dev/urandom", "new/dev/urandom", 9, 1 }, { "/dev/tty", "new/dev/tty", 0, 5 },
 };
 
@@ -101,9 +66,9 @@ static void put_number(struct text *t, uint64_t n)
 }
 
 /* A folder's name through this process's own descriptors, which stay open until exec. */
-static bool put_folder(struct text *t, const char *path)
+static bool put_folder(struct text *t, int dirfd, const char *path)
 {
-    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(dirfd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
         return false;
@@ -112,27 +77,22 @@ static bool put_folder(struct text *t, const char *path)
     return true;
 }
 
-static bool put_layers(struct text *t, const char *const *lowers, size_t count, const char *lowest,
-                       const char *rest)
+static bool put_layers(struct text *t, const char *const *lowers, size_t count)
 {
     put(t, "lowerdir=");
     for (size_t i = 0; i < count; i++) {
-        if (!put_folder(t, lowers[i]))
+        if (!put_folder(t, AT_FDCWD, lowers[i]))
             return false;
         put(t, ":");
     }
-    if (!put_folder(t, lowest))
-        return false;
-    put(t, rest);
     return true;
 }
 
-/* A clone of the mount at @path, detached, not yet visible. */
-static int tree_of(const char *path, bool recursive)
+/* A clone of the mounts at and below @path, detached, not yet visible. */
+static int tree_of(const char *path)
 {
     return open_tree(AT_FDCWD, path,
-                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW |
-                         (recursive ? AT_RECURSIVE : 0));
+                     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | AT_RECURSIVE);
 }
 
 bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
@@ -142,6 +102,7 @@ bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
     struct text inodes = { .data = ret->inodes, .size = sizeof ret->inodes };
     struct text root = { .data = ret->root_options, .size = sizeof ret->root_options };
     struct text usr = { .data = ret->usr_options, .size = sizeof ret->usr_options };
+    int skeleton;
 
     ret->plan = plan;
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
@@ -151,15 +112,20 @@ bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
     ret->stage_fd = open(plan->stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (ret->stage_fd < 0)
         return fault(ret_fault, "open the server's run-time folder");
-    if (!put_layers(&root, plan->lower_root, plan->lower_count, plan->skeleton,
-                    ",upperdir=root,workdir=root-work,userxattr") ||
-        !put_layers(&usr, plan->lower_usr, plan->lower_count, "/usr",
-                    ",upperdir=usr,workdir=usr-work,userxattr"))
+    skeleton = open(plan->skeleton, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (skeleton < 0 || !put_layers(&root, plan->lower_root, plan->lower_count) ||
+        !put_folder(&root, skeleton, ".") ||
+        !put_layers(&usr, plan->lower_usr, plan->lower_count) || !put_folder(&usr, skeleton, "usr"))
         return fault(ret_fault, "open the layers of the file system");
+    put(&usr, ":");
+    if (!put_folder(&usr, AT_FDCWD, "/usr"))
+        return fault(ret_fault, "open /usr");
+    put(&root, ",upperdir=root,workdir=root-work,userxattr");
+    put(&usr, ",upperdir=usr,workdir=usr-work,userxattr");
     for (size_t i = 0; i < plan->dir_count; i++) {
         const struct mounts_dir *dir = &plan->dirs[i];
 
-        ret->trees[i] = dir->idmap_fd >= 0 ? dir->idmap_fd : tree_of(dir->path, true);
+        ret->trees[i] = dir->idmap_fd >= 0 ? dir->idmap_fd : tree_of(dir->path);
         if (ret->trees[i] < 0)
             return fault(ret_fault, "open a folder of the host");
     }
@@ -168,7 +134,8 @@ bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
 
 /* ---- applying: the current folder is the writable layer's tmpfs ---- */
 
-/* The tmpfs, attached at the stage.  By descriptors, since the way there may be closed to this user. */
+/* The tmpfs, attached at the stage.  By descriptors, since the way there may be closed to this
+ * user. */
 static int mount_layer(const struct mounts_ready *ready)
 {
     int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
@@ -196,8 +163,8 @@ static int mount_layer(const struct mounts_ready *ready)
 static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
                         struct mounts_fault *ret)
 {
-    static const char *const tops[] = { "root", "root-work", "usr", "usr-work", "new", "empty",
-                                        "shm" };
+    static const char *const tops[] = { "root", "root-work", "usr", "usr-work",
+                                        "new",  "empty",     "shm" };
     int layer;
 
     layer = mount_layer(ready);
@@ -209,12 +176,6 @@ static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
     for (size_t i = 0; i < ARRAY_LEN(tops); i++)
         if (mkdir(tops[i], 0755) < 0)
             return fault(ret, "make the folders of the writable layer");
-    for (size_t i = 0; i < ARRAY_LEN(upper_dirs); i++) {
-        /* A sticky mode needs chmod: mkdir applies the umask. */
-        if (mkdir(upper_dirs[i].path, upper_dirs[i].mode) < 0 ||
-            ((upper_dirs[i].mode & 01000) && chmod(upper_dirs[i].path, upper_dirs[i].mode) < 0))
-            return fault(ret, "make the folders of the writable layer");
-    }
     if (chmod("shm", 01777) < 0)
         return fault(ret, "make the folders of the writable layer");
     *ret_layer_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -243,32 +204,43 @@ static bool attach(int tree, const char *path)
     return rc == 0;
 }
 
+/* Bind @host on @inside if it is the device it should be.  The mount goes through the descriptor
+ * that was looked at, so nobody can exchange what it shows in between. */
+static bool bind_device(size_t i)
+{
+    int fd = open(devices[i].host, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    char name[40];
+    struct text source = { .data = name, .size = sizeof name };
+    struct stat st;
+    bool ok;
+    int saved;
+
+    if (fd < 0)
+        return false;
+    put(&source, "/proc/self/fd/");
+    put_number(&source, (uint64_t)fd);
+    ok = fstat(fd, &st) == 0;
+    if (ok && (!S_ISCHR(st.st_mode) || major(st.st_rdev) != devices[i].major ||
+               minor(st.st_rdev) != devices[i].minor)) {
+        errno = ENODEV;
+        ok = false;
+    }
+    ok = ok && mount(name, devices[i].inside, NULL, MS_BIND, NULL) == 0;
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return ok;
+}
+
 static bool apply_devices(struct mounts_fault *ret)
 {
-    int tree;
-
-    for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
-        struct stat st;
-
-        tree = tree_of(devices[i].host, false);
-        if (tree < 0)
-            return fault(ret, "open a device of the host");
-        /* What is mounted is what was looked at: nobody can exchange it in between. */
-        if (fstat(tree, &st) < 0)
-            return fault(ret, "look at a device of the host");
-        if (!S_ISCHR(st.st_mode) || major(st.st_rdev) != devices[i].major ||
-            minor(st.st_rdev) != devices[i].minor) {
-            errno = ENODEV;
-            return fault(ret, "check a device of the host (/dev/null and the like)");
-        }
-        if (!attach(tree, devices[i].inside))
-            return fault(ret, "mount a device");
-    }
+    for (size_t i = 0; i < ARRAY_LEN(devices); i++)
+        if (!bind_device(i))
+            return fault(ret, "show a device (/dev/null and the like) that is what it should be");
     if (mount("devpts", "new/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
               "newinstance,ptmxmode=0666,mode=0620") < 0)
         return fault(ret, "mount devpts");
-    tree = tree_of("shm", false);
-    if (tree < 0 || !attach(tree, "new/dev/shm"))
+    if (mount("shm", "new/dev/shm", NULL, MS_BIND, NULL) < 0)
         return fault(ret, "mount /dev/shm");
     return true;
 }
@@ -368,6 +340,5 @@ static bool apply_pivot(struct mounts_fault *ret)
 bool mounts_apply(const struct mounts_ready *ready, int *ret_layer_fd, struct mounts_fault *ret)
 {
     return apply_layer(ready, ret_layer_fd, ret) && apply_overlays(ready, ret) &&
-           apply_devices(ret) && apply_proc(ret) && apply_dirs(ready, ret) &&
-           apply_pivot(ret);
+           apply_devices(ret) && apply_proc(ret) && apply_dirs(ready, ret) && apply_pivot(ret);
 }

@@ -5,8 +5,8 @@
  * upper layers of two overlays, `root-work` and `usr-work` their work folders.  The overlay on / has
  * the skeleton (a small read-only tree made once: synthesised /etc, mount points, links like
  * bin -> usr/bin) as its lowest layer, the overlay on /usr the host's /usr.  Frozen layers of a
- * checkpoint lie between, newest first.  Folders in which the agent may add things exist in the
- * upper layers, owned by the agent.  /proc is private with kernel-wide files masked; /dev holds
+ * checkpoint lie between, newest first.  Folders in which the agent may add things are the agent's
+ * in the skeleton, also those of /usr (its layer usr/).  /proc is private with kernel-wide files masked; /dev holds
  * null, zero, full, random, urandom and tty, a devpts of its own and shm; there is no /sys.
  *
  * Ownership: a plan's strings are the caller's and outlive its use.

@@ -109,7 +109,7 @@ static bool prepare_locked(struct backend *b, struct error *err)
     if (fchmod(b->guest_fd, 0555) != 0)
         return error_set_errno(err, errno, "let sandboxes run the guest");
     if (!b->skeleton)
-        b->skeleton = skeleton_new(b->cache_dir, "/", err);
+        b->skeleton = skeleton_new(b->cache_dir, "/", b->host_uid, b->host_gid, err);
     if (!b->skeleton)
         return error_prefix(err, "make the root file system of sandboxes");
     if (!b->launcher)

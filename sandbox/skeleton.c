@@ -16,7 +16,7 @@
 #include "kernel/base/id.h"
 #include "kernel/base/sha256.h"
 
-#define FORMAT  "skeleton 1" /* changes whenever skeleton_build() makes something else */
+#define FORMAT  "skeleton 2" /* changes whenever skeleton_build() makes something else */
 #define KEY_LEN 24
 #define TRIES   4
 
@@ -26,7 +26,7 @@ struct skeleton {
 };
 
 /** What the tree would be made from, as a name. */
-static void make_key(int host_fd, char key[KEY_LEN + 1])
+static void make_key(int host_fd, uid_t uid, gid_t gid, char key[KEY_LEN + 1])
 {
     uint8_t digest[SHA256_BYTES];
     char hex[SHA256_HEX];
@@ -34,6 +34,8 @@ static void make_key(int host_fd, char key[KEY_LEN + 1])
 
     sha256_init(&h);
     sha256_add(&h, FORMAT, sizeof FORMAT);
+    sha256_add(&h, &uid, sizeof uid);
+    sha256_add(&h, &gid, sizeof gid);
     for (const char *const *source = skeleton_sources; *source; source++) {
         struct stat st;
 
@@ -93,7 +95,8 @@ static void collect(int cache_fd, const char *keep)
 }
 
 /** Build beside and rename into place.  True also when another server was faster. */
-static bool make(int cache_fd, int host_fd, const char *name, struct error *err)
+static bool make(int cache_fd, int host_fd, const char *name, uid_t uid, gid_t gid,
+                 struct error *err)
 {
     struct id random = id_make("t");
     char fresh[sizeof ".skeleton-" + ID_SIZE];
@@ -105,7 +108,7 @@ static bool make(int cache_fd, int host_fd, const char *name, struct error *err)
     fd = openat(cache_fd, fresh, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0)
         return error_set_errno(err, errno, "hold a folder in the cache");
-    if (!skeleton_build(fd, host_fd, err)) {
+    if (!skeleton_build(fd, host_fd, uid, gid, err)) {
         (void)!fd_remove_tree(cache_fd, fresh, NULL);
         return false;
     }
@@ -120,7 +123,8 @@ static bool make(int cache_fd, int host_fd, const char *name, struct error *err)
     return true;
 }
 
-static int find_or_make(int cache_fd, int host_fd, const char *name, struct error *err)
+static int find_or_make(int cache_fd, int host_fd, const char *name, uid_t uid, gid_t gid,
+                        struct error *err)
 {
     for (int i = 0; i < TRIES; i++) {
         int fd = hold(cache_fd, name);
@@ -131,14 +135,15 @@ static int find_or_make(int cache_fd, int host_fd, const char *name, struct erro
             error_set_errno(err, errno, "open %s", name);
             return -1;
         }
-        if (!make(cache_fd, host_fd, name, err))
+        if (!make(cache_fd, host_fd, name, uid, gid, err))
             return -1;
     }
     error_set(err, ERR_BUSY, "%s is removed as fast as it is made", name);
     return -1;
 }
 
-struct skeleton *skeleton_new(const char *cache_dir, const char *host, struct error *err)
+struct skeleton *skeleton_new(const char *cache_dir, const char *host, uid_t uid, gid_t gid,
+                              struct error *err)
 {
     CLEANUP(fd_closep) int cache_fd = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEANUP(fd_closep) int host_fd = open(host, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -150,7 +155,7 @@ struct skeleton *skeleton_new(const char *cache_dir, const char *host, struct er
         error_set_errno(err, errno, "open %s", cache_fd < 0 ? cache_dir : host);
         return NULL;
     }
-    make_key(host_fd, key);
+    make_key(host_fd, uid, gid, key);
     (void)snprintf(name, sizeof name, "skeleton-%s", key);
     s = calloc(1, sizeof *s);
     if (!s) {
@@ -164,7 +169,7 @@ struct skeleton *skeleton_new(const char *cache_dir, const char *host, struct er
         return NULL;
     }
     (void)snprintf(s->path, strlen(cache_dir) + sizeof name + 1, "%s/%s", cache_dir, name);
-    s->fd = find_or_make(cache_fd, host_fd, name, err);
+    s->fd = find_or_make(cache_fd, host_fd, name, uid, gid, err);
     return s->fd < 0 ? NULL : STEAL(s);
 }
 

@@ -3,7 +3,8 @@
  *
  * It holds a synthesised /etc (users, names, certificates, the parts of the host's that programs
  * in /usr need, and of these only what everybody may read), links such as bin -> usr/bin, and the
- * folders that are mounted on.  It is named by a hash of what it was made from, so that a changed
+ * folders that are mounted on; below usr/ lies the layer that goes between the host's /usr and what
+ * the agent adds to it.  It is named by a hash of what it was made from, so that a changed
  * host gets a new one; it is complete or absent, and never written again.
  *
  * Ownership: a skeleton in use is held by a shared lock; those nobody holds are removed when a new
@@ -11,12 +12,16 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "kernel/base/error.h"
 
 struct skeleton;
 
-/** Find or make it below @cache_dir, an existing folder.  @host is "/", or a test's idea of it. */
-NODISCARD struct skeleton *skeleton_new(const char *cache_dir, const char *host, struct error *err);
+/** Find or make it below @cache_dir, an existing folder.  @host is "/", or a test's idea of it.
+ *  @uid, @gid: who the agent is on the host; the folders it may write in are its. */
+NODISCARD struct skeleton *skeleton_new(const char *cache_dir, const char *host, uid_t uid,
+                                        gid_t gid, struct error *err);
 
 /** Let go of it; the tree stays.  NULL is allowed. */
 void skeleton_free(struct skeleton *s);
@@ -26,7 +31,7 @@ DEFINE_CLEANUP(struct skeleton, skeleton_free)
 const char *skeleton_path(const struct skeleton *s);
 
 /** Private: fill the empty folder @dirfd from the host whose root is @host_fd. */
-NODISCARD bool skeleton_build(int dirfd, int host_fd, struct error *err);
+NODISCARD bool skeleton_build(int dirfd, int host_fd, uid_t uid, gid_t gid, struct error *err);
 
 /** Private: what is taken from the host, NULL-terminated, relative to its root. */
 extern const char *const skeleton_sources[];

@@ -128,6 +128,41 @@ static const char *const folders[] = {
     "var/spool", "var/tmp", "workspace",
 };
 
+/* Folders in which the agent may add things.  Those below usr are a layer of their own between what
+ * it writes and the host's /usr: a merged folder belongs to whom its topmost layer says. */
+static const struct {
+    const char *path;
+    mode_t mode;
+} agent_folders[] = {
+    { "etc", 0755 },
+    { "home", 0755 },
+    { "home/agent", 0755 },
+    { "opt", 0755 },
+    { "run", 0755 },
+    { "srv", 0755 },
+    { "tmp", 01777 },
+    { "var", 0755 },
+    { "var/cache", 0755 },
+    { "var/lib", 0755 },
+    { "var/lib/dpkg", 0755 },
+    { "var/log", 0755 },
+    { "var/tmp", 01777 },
+    { "workspace", 0755 },
+    { "usr/bin", 0755 },
+    { "usr/include", 0755 },
+    { "usr/lib", 0755 },
+    { "usr/lib/python3", 0755 },
+    { "usr/lib/python3/dist-packages", 0755 },
+    { "usr/local", 0755 },
+    { "usr/local/bin", 0755 },
+    { "usr/local/include", 0755 },
+    { "usr/local/lib", 0755 },
+    { "usr/local/sbin", 0755 },
+    { "usr/local/share", 0755 },
+    { "usr/sbin", 0755 },
+    { "usr/share", 0755 },
+};
+
 static const struct {
     const char *path, *text;
 } files[] = {
@@ -385,7 +420,21 @@ static bool copy_source(struct copy *c, int host_fd, const char *path, int dirfd
     return copy_entry(c, from, name, to, 0, err);
 }
 
-bool skeleton_build(int dirfd, int host_fd, struct error *err)
+static bool make_agent_folders(int dirfd, uid_t uid, gid_t gid, struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(agent_folders); i++) {
+        const char *path = agent_folders[i].path;
+
+        if (!make_folder(dirfd, path, err))
+            return false;
+        if (fchownat(dirfd, path, uid, gid, AT_SYMLINK_NOFOLLOW) != 0 ||
+            fchmodat(dirfd, path, agent_folders[i].mode, 0) != 0)
+            return error_set_errno(err, errno, "give %s to the agent", path);
+    }
+    return true;
+}
+
+bool skeleton_build(int dirfd, int host_fd, uid_t uid, gid_t gid, struct error *err)
 {
     struct copy c = { .bytes = 0 };
 
@@ -407,5 +456,6 @@ bool skeleton_build(int dirfd, int host_fd, struct error *err)
         if (symlinkat(links[i].target, dirfd, links[i].path) != 0)
             return error_set_errno(err, errno, "link %s", links[i].path);
     }
-    return make_passwd(dirfd, host_fd, err) && make_usr_links(dirfd, host_fd, err);
+    return make_passwd(dirfd, host_fd, err) && make_usr_links(dirfd, host_fd, err) &&
+           make_agent_folders(dirfd, uid, gid, err);
 }

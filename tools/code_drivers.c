@@ -23,7 +23,8 @@ struct driver {
 };
 
 static const struct driver drivers[] = {
-    [CODE_PYTHON] = { .argv = { "python3", "-u", "-X", "faulthandler", "-c", code_text_python_boot },
+    [CODE_PYTHON] = { .argv = { "python3", "-u", "-X", "faulthandler", "-c",
+                                code_text_python_boot },
                       .env = { "MPLBACKEND=Agg" },
                       .source = code_text_python,
                       .sized = true,
@@ -40,8 +41,8 @@ static const struct driver drivers[] = {
 };
 
 /* What of the programs that drivers need is in the computer, one a line. */
-static const char probe_command[] =
-    "for p in python3 node bash cc gcc clang; do command -v $p >/dev/null 2>&1 && echo \"$p\"; done; :";
+static const char probe_command[] = "for p in python3 node bash cc gcc clang; do command -v $p "
+                                    ">/dev/null 2>&1 && echo \"$p\"; done; :";
 
 static bool probe(struct computer *c, bool has[CODE_LANGUAGE_COUNT], const struct wait *w,
                   struct error *err)
@@ -102,8 +103,8 @@ static bool send_source(struct run *run, const struct driver *driver, const stru
     return guest_run_write(run_guest(run), WIRE_STREAM_CONTROL, message.data, message.len, w, err);
 }
 
-struct run *code_driver_start(struct computer *c, enum code_language language,
-                              const struct wait *w, struct error *err)
+struct run *code_driver_start(struct computer *c, enum code_language language, const struct wait *w,
+                              struct error *err)
 {
     const struct driver *driver = &drivers[language];
     bool has[CODE_LANGUAGE_COUNT] = { false };

@@ -1,8 +1,8 @@
 /*
  * code_drivers - the programs that run cells inside a computer, one for each language.
  *
- * Their text is part of this program; nothing is put into the computer's files but what C's compiler
- * needs.  A driver reads commands on descriptor 3 and answers on 4 (code_frame.h).
+ * Their text is part of this program; nothing is put into the computer's files but what C's
+ * compiler needs.  A driver reads commands on descriptor 3 and answers on 4 (code_frame.h).
  * Threads: any.  Blocking: functions with a struct wait.
  */
 #pragma once

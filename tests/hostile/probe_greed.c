@@ -61,10 +61,15 @@ static int fill(const char *name, int fd, long most)
     memset(block, 1, sizeof block);
     if (fd < 0)
         return told(name, 0, errno);
-    for (; got < most; got++)
-        if (write(fd, block, sizeof block) != (ssize_t)sizeof block)
-            return told(name, got, errno);
-    return told(name, got, 0);
+    for (long left = most * MIB; left > 0;) {
+        ssize_t n = write(fd, block, sizeof block); /* the last before the end is shorter */
+
+        if (n <= 0)
+            return told(name, got / MIB, errno);
+        left -= n;
+        got += n;
+    }
+    return told(name, got / MIB, 0);
 }
 
 /* probe file PATH MIB */

@@ -134,9 +134,9 @@ export class Target {
   static parse(result) {
     assert.ok(result.content, JSON.stringify(result));
     const all = textOf(result);
-    const at = all.search(/^\[(exit code|ended by|timeout|oom|pids|output|disk|killed|computer_lost|still running)/m);
-    const text = at < 0 ? all : all.slice(0, at);
-    const status = at < 0 ? '' : all.slice(at);
+    const blocks = result.content.map((block) => block.text ?? '');
+    const status = result.isError ? '' : blocks.pop();
+    const text = blocks.join('');
     const run = status.match(/"run":"(r_[^"]+)"/)?.[1];
     const code = status.match(/^\[exit code (\d+)/)?.[1];
     return {

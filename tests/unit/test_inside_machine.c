@@ -58,11 +58,11 @@ static void bring_loopback_up(void)
 }
 
 /* Namespaces of its own, and the guest as their first process.  77: not on this machine. */
-static int run_as_first(int stream)
+static int run_as_first(int stream, uid_t outside)
 {
     char map[64];
 
-    (void)snprintf(map, sizeof map, "1000 %u 1", (unsigned)getuid());
+    (void)snprintf(map, sizeof map, "1000 %u 1", (unsigned)outside);
     if (!put_file("/proc/self/setgroups", "deny") || !put_file("/proc/self/uid_map", map) ||
         mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("proc", "/proc", "proc", 0, NULL) != 0)
@@ -78,6 +78,7 @@ static int start_first(void **state)
 {
     const unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | SIGCHLD;
     struct host *h = calloc(1, sizeof *h);
+    uid_t uid = getuid();
     int fds[2];
     pid_t pid;
 
@@ -86,7 +87,7 @@ static int start_first(void **state)
     pid = (pid_t)syscall(SYS_clone, flags, 0, 0, 0, 0);
     if (pid == 0) {
         close(fds[0]);
-        _exit(run_as_first(fds[1]));
+        _exit(run_as_first(fds[1], uid));
     }
     close(fds[1]);
     host_init(h, fds[0], pid);

@@ -122,10 +122,11 @@ static mode_t mode_of(const struct skeleton *s, const char *path)
 
 static void has_what_programs_look_for(void **state)
 {
-    static const char *const folders[] = { "dev/pts", "dev/shm", "home", "opt",      "proc",
-                                           "tmp",     "usr",     "var",  "workspace" };
+    static const char *const folders[] = { "dev/pts", "dev/shm", "home",      "opt",
+                                           "proc",    "usr",     "var",       "workspace",
+                                           "usr/bin", "usr/lib", "home/agent" };
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, &err);
+    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);
@@ -143,6 +144,7 @@ static void has_what_programs_look_for(void **state)
         if (mode_of(s, folders[i]) != (S_IFDIR | 0755))
             fail_msg("%s has mode %o", folders[i], mode_of(s, folders[i]));
     }
+    assert_int_equal(mode_of(s, "tmp"), S_IFDIR | 01777);
     assert_int_equal(mode_of(s, "sys"), 0);
     assert_int_equal(mode_of(s, ""), S_IFDIR | 0755);
 }
@@ -150,7 +152,7 @@ static void has_what_programs_look_for(void **state)
 static void has_nothing_that_is_not_for_everybody(void **state)
 {
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, &err);
+    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);
@@ -165,7 +167,7 @@ static void has_nothing_that_is_not_for_everybody(void **state)
 static void links_stay_links_where_their_target_is_inside(void **state)
 {
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, &err);
+    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);
@@ -182,7 +184,7 @@ static void the_servers_umask_does_not_matter(void **state)
 
     (void)state;
     put("etc/rpc", "new\n", 0644); /* so that it is made again */
-    s = skeleton_new(cache, host, &err);
+    s = skeleton_new(cache, host, geteuid(), getegid(), &err);
     (void)umask(old);
     assert_ok(s, err);
     assert_int_equal(mode_of(s, "etc/services"), S_IFREG | 0644);
@@ -192,8 +194,8 @@ static void the_servers_umask_does_not_matter(void **state)
 static void is_found_again_until_the_host_changes(void **state)
 {
     struct error err = ERROR_INIT;
-    struct skeleton *first = skeleton_new(cache, host, &err);
-    CLEANUP(skeleton_freep) struct skeleton *again = skeleton_new(cache, host, &err);
+    struct skeleton *first = skeleton_new(cache, host, geteuid(), getegid(), &err);
+    CLEANUP(skeleton_freep) struct skeleton *again = skeleton_new(cache, host, geteuid(), getegid(), &err);
     CLEANUP(skeleton_freep) struct skeleton *changed = NULL;
     CLEANUP(skeleton_freep) struct skeleton *third = NULL;
     char old[200];
@@ -203,14 +205,14 @@ static void is_found_again_until_the_host_changes(void **state)
     assert_string_equal(skeleton_path(first), skeleton_path(again));
     (void)snprintf(old, sizeof old, "%s", skeleton_path(first));
     put("etc/services", "ssh 22/tcp\nhttp 80/tcp\n", 0644);
-    changed = skeleton_new(cache, host, &err);
+    changed = skeleton_new(cache, host, geteuid(), getegid(), &err);
     assert_ok(changed, err);
     assert_string_not_equal(skeleton_path(changed), old);
     assert_int_equal(access(old, F_OK), 0); /* in use */
     skeleton_free(first);
     skeleton_free(STEAL(again));
     put("etc/services", "none\n", 0644);
-    third = skeleton_new(cache, host, &err);
+    third = skeleton_new(cache, host, geteuid(), getegid(), &err);
     assert_ok(third, err);
     assert_int_not_equal(access(old, F_OK), 0);
     assert_int_equal(access(skeleton_path(changed), F_OK), 0);
@@ -226,7 +228,7 @@ static void half_made_ones_are_cleared_away(void **state)
     (void)snprintf(path, sizeof path, "%s/.skeleton-t_left", cache);
     assert_int_equal(mkdir(path, 0700), 0);
     put("etc/services", "other\n", 0644);
-    s = skeleton_new(cache, host, &err);
+    s = skeleton_new(cache, host, geteuid(), getegid(), &err);
     assert_ok(s, err);
     assert_int_not_equal(access(path, F_OK), 0);
 }
@@ -238,7 +240,7 @@ static void refuses_a_host_without_merged_usr(void **state)
 
     (void)state;
     put_dir("sbin");
-    assert_null(skeleton_new(cache, host, &err));
+    assert_null(skeleton_new(cache, host, geteuid(), getegid(), &err));
     assert_code(err, ERR_UNSUPPORTED);
     assert_contains(err.text, "/sbin");
     (void)snprintf(path, sizeof path, "%s/sbin", host);
@@ -252,7 +254,7 @@ static void survives_every_allocation_failure(void **state)
     FAULT_EACH(n)
     {
         struct error err = ERROR_INIT;
-        struct skeleton *s = skeleton_new(cache, host, &err);
+        struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
 
         FAULT_DONE(n);
         if (!s)
@@ -264,7 +266,7 @@ static void survives_every_allocation_failure(void **state)
 static void this_machine_gets_one(void **state)
 {
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, "/", &err);
+    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, "/", geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);

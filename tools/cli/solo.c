@@ -49,6 +49,7 @@ bool solo_run(const struct config *config, solo_ready_fn *ready, solo_fn *fn, vo
 
     cancel_init(&s.cancel);
     s.loop = loop_new(err);
+    s.hooks.loop = s.loop;
     if (s.loop) {
         s.backend = cli_sandbox(s.loop, config, 0, err);
         if (s.backend) {
@@ -66,9 +67,5 @@ bool solo_run(const struct config *config, solo_ready_fn *ready, solo_fn *fn, vo
 struct computer *solo_computer(struct solo *s, const struct computer_spec *spec,
                                const struct wait *w, struct error *err)
 {
-    const struct computer_hooks hooks = { .loop = s->loop };
-
-    struct computer *c = s->backend->create(s->backend, spec, NULL, &hooks, w, err);
-
-    return c;
+    return s->backend->create(s->backend, spec, NULL, &s->hooks, w, err);
 }

@@ -16,7 +16,8 @@ struct solo {
     const struct config *config; /* borrowed */
     struct loop *loop;
     struct computer_backend *backend;
-    struct cancel cancel; /* raised when the making is to be given up */
+    struct computer_hooks hooks; /* nobody is told of events */
+    struct cancel cancel;        /* raised when the making is to be given up */
 };
 
 /** The command.  When it returns the loop is stopped; it may also end the process. */
