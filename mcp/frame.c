@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+/* Room kept between messages; what one long message needed beyond it is given back. */
+#define FRAME_KEEP_BYTES (1u << 20)
+
 void frame_init(struct frame *f, size_t max_line)
 {
     memset(f, 0, sizeof *f);
@@ -26,6 +29,8 @@ static void frame_compact(struct frame *f)
 char *frame_space(struct frame *f, size_t want)
 {
     if (f->start == f->buf.len) {
+        if (f->buf.cap > FRAME_KEEP_BYTES)
+            buf_fini(&f->buf);
         buf_clear(&f->buf);
         f->start = 0;
         f->scanned = 0;
@@ -42,6 +47,17 @@ char *frame_space(struct frame *f, size_t want)
 void frame_filled(struct frame *f, size_t n)
 {
     f->buf.len += n;
+}
+
+bool frame_skip(struct frame *f)
+{
+    bool held = f->buf.len > f->start;
+
+    buf_fini(&f->buf);
+    f->start = 0;
+    f->scanned = 0;
+    f->skipping = f->skipping || held;
+    return held;
 }
 
 /* One line of @len bytes (without its newline) begins at start; @used bytes go with it. */
@@ -71,7 +87,7 @@ enum frame_status frame_next(struct frame *f, char **ret_line, size_t *ret_len)
         newline = memchr(from + f->scanned, '\n', have - f->scanned);
         if (!newline) {
             f->scanned = have;
-            if (have <= f->max_line)
+            if (have <= f->max_line && !f->skipping)
                 return FRAME_MORE;
             /* Too long already: forget it now, skip the rest when it comes. */
             f->start = f->buf.len;

@@ -139,6 +139,13 @@ static bool put_id(struct buf *out, const json_t *id)
     return jsonrpc_put_string(out, json_string_value(id), json_string_length(id));
 }
 
+/* A value that cannot be written whole spoils the message, whatever is appended to it. */
+static void put_value(struct buf *out, const json_t *value)
+{
+    if (!json_write(value, out))
+        out->failed = true;
+}
+
 bool jsonrpc_begin_result(struct buf *out, const json_t *id)
 {
     return buf_append_str(out, "{\"jsonrpc\":\"2.0\",\"id\":") && put_id(out, id) &&
@@ -162,8 +169,7 @@ bool jsonrpc_put_error(struct buf *out, const json_t *id, int code, const char *
     jsonrpc_put_string(out, text, strlen(text));
     if (data) {
         buf_append_str(out, ",\"data\":");
-        if (!json_write(data, out))
-            return false;
+        put_value(out, data);
     }
     buf_append_char(out, '}');
     return jsonrpc_end(out) && !out->failed;
@@ -175,8 +181,7 @@ bool jsonrpc_put_notification(struct buf *out, const char *method, const json_t 
     jsonrpc_put_string(out, method, strlen(method));
     if (params) {
         buf_append_str(out, ",\"params\":");
-        if (!json_write(params, out))
-            return false;
+        put_value(out, params);
     }
     return jsonrpc_end(out) && !out->failed;
 }

@@ -41,6 +41,9 @@ struct jsonrpc {
 void jsonrpc_read(const char *line, size_t len, struct jsonrpc *ret);
 void jsonrpc_fini(struct jsonrpc *m);
 
+/* What composes returns false when memory ran out; then out->failed is set and what has been
+ * appended is worth nothing. */
+
 /** A JSON string literal of @text, which must be valid UTF-8. */
 bool jsonrpc_put_string(struct buf *out, const char *text, size_t len);
 

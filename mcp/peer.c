@@ -16,7 +16,7 @@ struct ask {
     const char *method;
     uint64_t id;
     pthread_cond_t cond;
-    bool posted;   /* the loop has not seen it yet */
+    bool posted; /* the loop has not seen it yet */
     bool answered;
     json_t *result;
     char why[128]; /* the client's error, when result is NULL */
@@ -61,14 +61,21 @@ static void ask_answer(struct ask *ask, json_t *result, const char *why)
     pthread_cond_signal(&ask->cond);
 }
 
+void peer_close(struct peer *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->closed = true;
+    LIST_FOR_EACH_SAFE (node, &p->asks)
+        ask_answer(LIST_ENTRY(node, struct ask, link), NULL, "the client has gone");
+    pthread_mutex_unlock(&p->lock);
+}
+
 void peer_free(struct peer *p)
 {
     if (!p)
         return;
+    peer_close(p);
     pthread_mutex_lock(&p->lock);
-    p->closed = true;
-    LIST_FOR_EACH_SAFE(node, &p->asks)
-        ask_answer(LIST_ENTRY(node, struct ask, link), NULL, "the client has gone");
     /* Workers leave as soon as they are woken; those whose post is on its way need the loop. */
     while (p->users > 0) {
         pthread_mutex_unlock(&p->lock);
@@ -93,7 +100,7 @@ void peer_answer(struct peer *p, const struct jsonrpc *m)
     char want[40];
 
     pthread_mutex_lock(&p->lock);
-    LIST_FOR_EACH_SAFE(node, &p->asks) {
+    LIST_FOR_EACH_SAFE (node, &p->asks) {
         struct ask *ask = LIST_ENTRY(node, struct ask, link);
         const char *text = json_string_value(json_object_get(m->error, "message"));
 
@@ -115,16 +122,16 @@ static void ask_send(struct loop_post *post)
 
     pthread_mutex_lock(&p->lock);
     ask->posted = false;
-    if (p->closed || ask->answered) {
-        if (!ask->answered)
-            ask_answer(ask, NULL, "the client has gone");
-        pthread_cond_signal(&ask->cond);
+    if (p->closed && !ask->answered)
+        ask_answer(ask, NULL, "the client has gone");
+    if (ask->answered) {
+        pthread_cond_signal(&ask->cond); /* it waits for its node */
         pthread_mutex_unlock(&p->lock);
         return;
     }
     ask->id = ++p->next_id;
-    buf_printf(&message, "{\"jsonrpc\":\"2.0\",\"id\":\"aios-%" PRIu64 "\",\"method\":\"%s\"}\n", ask->id,
-               ask->method);
+    buf_printf(&message, "{\"jsonrpc\":\"2.0\",\"id\":\"aios-%" PRIu64 "\",\"method\":\"%s\"}\n",
+               ask->id, ask->method);
     if (message.failed)
         ask_answer(ask, NULL, "out of memory");
     else
@@ -144,12 +151,12 @@ static void ask_wake(void *arg)
 }
 
 /* The result of @method: a new reference, or NULL. */
-static json_t *ask_run(struct peer *p, const char *method, const struct wait *w,
-                       struct error *err)
+static json_t *ask_run(struct peer *p, const char *method, const struct wait *w, struct error *err)
 {
     struct ask ask = { .peer = p, .method = method, .posted = true };
     struct cancel_hook hook;
     bool in_time = true;
+    bool gave_up;
 
     cond_init(&ask.cond);
     list_init(&ask.link);
@@ -168,16 +175,16 @@ static json_t *ask_run(struct peer *p, const char *method, const struct wait *w,
     /* The node is on this stack: it must have come back from the loop. */
     while (ask.posted)
         pthread_cond_wait(&ask.cond, &p->lock);
-    p->users--;
+    gave_up = !in_time && !ask.result && !ask.why[0];
     pthread_mutex_unlock(&p->lock);
-    cancel_detach(w->cancel, &hook);
+    cancel_detach(w->cancel, &hook); /* its function takes the lock */
+    pthread_mutex_lock(&p->lock);
+    p->users--; /* from here on there may be no peer */
+    pthread_mutex_unlock(&p->lock);
     pthread_cond_destroy(&ask.cond);
-    if (!in_time && !ask.result) {
-        UNCHECKED(wait_check(w, err));
+    if (gave_up && !wait_check(w, err))
         error_prefix(err, "the client did not answer %s", method);
-        return NULL;
-    }
-    if (!ask.result)
+    else if (!ask.result)
         error_set(err, ERR_LOST, "%s: %s", method, ask.why);
     return ask.result;
 }
@@ -202,7 +209,7 @@ static json_t *peer_roots(void *arg, const struct wait *w, struct error *err)
     if (!result)
         return NULL;
     uris = json_array();
-    json_array_foreach(json_object_get(result, "roots"), i, root) {
+    json_array_foreach (json_object_get(result, "roots"), i, root) {
         json_t *uri = json_object_get(root, "uri");
 
         if (json_is_string(uri) && json_array_append(uris, uri) != 0) {

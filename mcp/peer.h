@@ -19,7 +19,11 @@ typedef void peer_send_fn(void *arg, const struct buf *message);
 NODISCARD struct peer *peer_new(struct loop *loop, peer_send_fn *send, void *arg,
                                 struct error *err);
 
-/** Everybody who waits gets ERR_LOST. */
+/** Everybody who waits gets ERR_LOST, and so does who asks from now on.  Loop. */
+void peer_close(struct peer *p);
+
+/** Closes it, and waits for those who are still on their way out.  Nobody may ask any more: the
+ * calls that it was given to have completed.  Loop, and not from one of its callbacks. */
 void peer_free(struct peer *p);
 
 /** What the client offers, from now on. */

@@ -60,8 +60,8 @@ static bool refuse(const struct jsonrpc *m, int code, const char *text, const js
 
 static bool refuse_version(const struct jsonrpc *m, const json_t *version, struct buf *out)
 {
-    json_t *data = json_pack("{s:[s],s:O}", "supported", REVISION_MODERN_VERSION, "requested",
-                             version);
+    json_t *data =
+        json_pack("{s:[s],s:O}", "supported", REVISION_MODERN_VERSION, "requested", version);
     bool answered = refuse(m, JSONRPC_UNSUPPORTED_VERSION,
                            "this protocol version is not supported; use one of data.supported, or "
                            "`initialize` for an older revision",
@@ -159,8 +159,8 @@ bool revision_initialize(struct revision_legacy *legacy, const json_t *params,
     const json_t *capabilities = json_object_get(params, "capabilities");
 
     if (!json_is_string(asked)) {
-        *ret_text = "params.protocolVersion must be a string such as \"" REVISION_LEGACY_LATEST
-                    "\"";
+        *ret_text =
+            "params.protocolVersion must be a string such as \"" REVISION_LEGACY_LATEST "\"";
         return false;
     }
     if (capabilities && !json_is_object(capabilities)) {

@@ -16,7 +16,7 @@
 #include "mcp/jsonrpc.h"
 
 #define REVISION_MODERN_VERSION "2026-07-28"
-#define REVISION_LEGACY_LATEST "2025-11-25"
+#define REVISION_LEGACY_LATEST  "2025-11-25"
 
 enum revision_era { REVISION_LEGACY, REVISION_MODERN };
 
@@ -37,7 +37,7 @@ enum revision_level {
 struct revision_legacy {
     const char *version; /* agreed; a constant; REVISION_LEGACY_LATEST until then */
     bool initialized;
-    bool roots; /* the client offers roots/list */
+    bool roots;                /* the client offers roots/list */
     enum revision_level level; /* of logging/setLevel */
 };
 
@@ -64,8 +64,8 @@ enum revision_method {
 bool revision_judge(const struct revision_legacy *legacy, const struct jsonrpc *m,
                     struct revision *ret, enum revision_method *ret_method, struct buf *out);
 
-/** Legacy `initialize`: settles @legacy and appends the result object to @out; or false with the text
- *  of an invalid-params error in @ret_text. */
+/** Legacy `initialize`: settles @legacy and appends the result object to @out; or false with the
+ * text of an invalid-params error in @ret_text. */
 bool revision_initialize(struct revision_legacy *legacy, const json_t *params,
                          const char *instructions, struct buf *out, const char **ret_text);
 

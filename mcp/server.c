@@ -9,10 +9,7 @@
 
 static void send_to_client(void *arg, const struct buf *message)
 {
-    struct mcp_server *s = arg;
-
-    buf_append(&s->out, message->data, message->len);
-    server_flush(s);
+    server_send(arg, message);
 }
 
 static void server_release(struct mcp_server *s)
@@ -48,8 +45,8 @@ struct mcp_server *mcp_server_new(struct loop *loop, const struct mcp_options *o
     s->options = *options;
     s->in_fd = options->in_fd;
     s->out_fd = options->out_fd;
-    s->legacy = (struct revision_legacy){ .version = REVISION_LEGACY_LATEST,
-                                          .level = REVISION_LEVEL_NONE };
+    s->legacy =
+        (struct revision_legacy){ .version = REVISION_LEGACY_LATEST, .level = REVISION_LEVEL_NONE };
     frame_init(&s->frame, LIMIT_MCP_LINE_BYTES);
     buf_init(&s->out, 0);
     for (size_t i = 0; i < ARRAY_LEN(s->tools); i++)
@@ -81,7 +78,7 @@ void server_check_end(struct mcp_server *s)
         s->ended = true;
         return;
     }
-    if (s->out.len > 0 && !s->out_broken)
+    if (server_unsent(s) > 0 && !s->out_broken)
         return;
     s->ended = true;
     s->end_told = true;
@@ -98,13 +95,16 @@ void mcp_server_free(struct mcp_server *s)
     s->ended = true;
     s->end_told = true;
     loop_timer_stop(s->loop, &s->drain);
+    server_io_read(s, false);
     server_cancel_all(s);
-    /* What is in flight completes soon: its tokens are raised, and the peer lets go of its askers. */
-    peer_free(s->peer);
-    s->peer = NULL;
+    /* What is in flight completes soon: its tokens are raised, and the peer lets go of its askers.
+     * Until then a handler may still turn to the peer. */
+    peer_close(s->peer);
     server_log_stop(s);
     while (s->request_count > 0)
         loop_turn(s->loop, 10);
+    peer_free(s->peer);
+    s->peer = NULL;
     s->freed = true;
     s->handles++;
     server_io_stop(s);

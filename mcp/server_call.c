@@ -1,17 +1,16 @@
-/* tools/call: a syscall for the kernel, progress on the way, one answer, or silence after a cancel. */
+/* tools/call: a syscall for the kernel, progress on the way, one answer, or silence after a cancel.
+ */
 #include "mcp/server_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernel/base/base64.h"
 #include "kernel/base/clock.h"
-#include "kernel/base/limits.h"
 
 struct request *server_request(struct mcp_server *s, const json_t *id)
 {
-    LIST_FOR_EACH(node, &s->requests) {
+    LIST_FOR_EACH (node, &s->requests) {
         struct request *r = LIST_ENTRY(node, struct request, link);
 
         if (!r->silent && json_equal(r->id, id))
@@ -32,18 +31,17 @@ static void request_free(struct request *r)
 
 /* ---- progress ---- */
 
-static void on_progress(struct loop_timer *timer)
+static void put_progress(struct mcp_server *s, struct request *r, int64_t now)
 {
-    struct request *r = CONTAINER_OF(timer, struct request, progress);
-    struct mcp_server *s = r->server;
-    int64_t now = clock_now_ns();
+    size_t from = server_compose(s);
     char note[sizeof r->syscall->note];
 
     pthread_mutex_lock(&r->syscall->note_lock);
     memcpy(note, r->syscall->note, sizeof note);
     pthread_mutex_unlock(&r->syscall->note_lock);
-    buf_append_str(&s->out, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
-                            "\"progressToken\":");
+    buf_append_str(&s->out,
+                   "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
+                   "\"progressToken\":");
     if (json_is_integer(r->token))
         buf_printf(&s->out, "%" JSON_INTEGER_FORMAT, json_integer_value(r->token));
     else
@@ -55,10 +53,21 @@ static void on_progress(struct loop_timer *timer)
     }
     buf_append_char(&s->out, '}');
     jsonrpc_end(&s->out);
-    server_flush(s);
-    if (!r->silent)
-        UNCHECKED(
-            loop_timer_start(s->loop, timer, clock_add_ns(now, SERVER_PROGRESS_NS), on_progress));
+    if (server_commit(s, from, false))
+        server_flush(s);
+}
+
+static void on_progress(struct loop_timer *timer)
+{
+    struct request *r = CONTAINER_OF(timer, struct request, progress);
+    struct mcp_server *s = r->server;
+    int64_t now = clock_now_ns();
+
+    /* Armed first: when flushing finds the client gone, the request is cancelled, and this with it.
+     */
+    UNCHECKED(loop_timer_start(s->loop, timer, clock_add_ns(now, SERVER_PROGRESS_NS), on_progress));
+    if (server_unsent(s) <= LIMIT_MCP_OUT_BYTES)
+        put_progress(s, r, now);
 }
 
 /* ---- the answer ---- */
@@ -77,6 +86,8 @@ static bool put_block(struct buf *out, const struct result_block *block)
 static void answer_result(struct mcp_server *s, const json_t *id, const struct revision *revision,
                           const struct result *result)
 {
+    size_t from = server_compose(s);
+
     jsonrpc_begin_result(&s->out, id);
     revision_open_result(revision, &s->out);
     buf_append_str(&s->out, "\"content\":[");
@@ -96,7 +107,7 @@ static void answer_result(struct mcp_server *s, const json_t *id, const struct r
         buf_append_str(&s->out, "\"isError\":true,");
     revision_close_result(revision, false, &s->out);
     jsonrpc_end(&s->out);
-    server_flush(s);
+    server_commit_answer(s, from, id);
 }
 
 /* A refusal or a failed argument: complete in its text, for the model to read and correct. */
@@ -115,14 +126,20 @@ static void on_done(struct syscall *sc)
 {
     struct request *r = sc->done_arg;
     struct mcp_server *s = r->server;
-    bool full = s->request_count >= LIMIT_INFLIGHT;
+    bool silent = r->silent || s->out_broken;
 
-    if (!r->silent && !s->out_broken)
+    r->silent = true; /* it has completed: there is nothing to cancel, whatever answering brings */
+    if (!silent && server_unsent(s) > SERVER_OUT_MOST_BYTES) {
+        struct error err = ERROR_INIT;
+
+        error_set(&err, ERR_LIMIT,
+                  "the answer was dropped, since earlier answers are not being read");
+        answer_failure(s, r->id, &r->revision, &err);
+    } else if (!silent) {
         answer_result(s, r->id, &r->revision, &sc->result);
+    }
     syscall_free(sc);
     request_free(r);
-    if (full && !s->ended && !s->corked)
-        server_flush(s); /* reading had stopped for it */
     server_check_end(s);
 }
 
@@ -156,21 +173,32 @@ void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct rev
     const struct tool *tool;
     struct syscall *sc;
     struct request *r;
-    char text[200];
 
     if (!json_is_string(name)) {
         server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, "params.name must be the name of a tool");
         return;
     }
+    if (json_is_null(arguments))
+        arguments = NULL;
     if (arguments && !json_is_object(arguments)) {
         server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, "params.arguments must be an object");
         return;
     }
     tool = toolmgr_find(kernel_tools(kernel), json_string_value(name));
     if (!tool) {
-        snprintf(text, sizeof text, "no tool is called \"%.80s\"; tools/list names those there are",
-                 json_string_value(name));
-        server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, text);
+        /* The name is cut, and the cut made good. */
+        error_set(&err, ERR_NOT_FOUND,
+                  "no tool is called \"%.80s\"; tools/list names those there are",
+                  json_string_value(name));
+        server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, err.text);
+        return;
+    }
+    /* Reading goes on, or nobody could cancel one. */
+    if (s->request_count >= LIMIT_INFLIGHT) {
+        error_set(&err, ERR_BUSY,
+                  "%u calls are in flight already; wait for one of them, or cancel one",
+                  LIMIT_INFLIGHT);
+        answer_failure(s, m->id, revision, &err);
         return;
     }
     sc = syscall_new(SYSCALL_TOOL, s->options.agent, tool, arguments, &err);
@@ -187,8 +215,11 @@ void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct rev
     r->syscall = sc;
     sc->done = on_done;
     sc->done_arg = r;
-    sc->peer = peer_tool();
-    sc->peer_arg = s->peer;
+    /* The modern era forbids requests to the client. */
+    if (revision->era == REVISION_LEGACY) {
+        sc->peer = peer_tool();
+        sc->peer_arg = s->peer;
+    }
     sc->deadline_ns =
         clock_add_ns(r->started_ns, kernel_config(kernel)->tool.call_timeout_ms * CLOCK_NS_PER_MS +
                                         SERVER_DEADLINE_SLACK_NS);
@@ -196,9 +227,9 @@ void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct rev
         UNCHECKED(loop_timer_start(s->loop, &r->progress,
                                    clock_add_ns(r->started_ns, SERVER_PROGRESS_NS), on_progress));
     if (!kernel_submit(kernel, sc, &err)) {
-        answer_failure(s, m->id, revision, &err);
         syscall_free(sc);
         request_free(r);
+        answer_failure(s, m->id, revision, &err);
     }
 }
 
@@ -208,7 +239,7 @@ static void request_cancel(struct request *r)
 {
     r->silent = true;
     loop_timer_stop(r->server->loop, &r->progress);
-    syscall_cancel(r->syscall); /* may complete it, and free @r, at once */
+    syscall_cancel(r->syscall); /* completes in a later turn of the loop */
 }
 
 void server_cancel(struct mcp_server *s, const json_t *params)
@@ -223,19 +254,10 @@ void server_cancel(struct mcp_server *s, const json_t *params)
 
 void server_cancel_all(struct mcp_server *s)
 {
-    bool found = true;
+    LIST_FOR_EACH (node, &s->requests) {
+        struct request *r = LIST_ENTRY(node, struct request, link);
 
-    /* Completing one may complete others: begin again after each. */
-    while (found) {
-        found = false;
-        LIST_FOR_EACH(node, &s->requests) {
-            struct request *r = LIST_ENTRY(node, struct request, link);
-
-            if (r->silent)
-                continue;
+        if (!r->silent)
             request_cancel(r);
-            found = true;
-            break;
-        }
     }
 }

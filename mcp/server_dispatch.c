@@ -4,40 +4,44 @@
 #include <stdio.h>
 #include <string.h>
 
-void server_refuse(struct mcp_server *s, const json_t *id, int code, const char *text)
-{
-    jsonrpc_put_error(&s->out, id, code, text, NULL);
-    server_flush(s);
-}
-
 static void answer_empty(struct mcp_server *s, const json_t *id, const struct revision *r)
 {
+    size_t from = server_compose(s);
+
     jsonrpc_begin_result(&s->out, id);
     revision_open_result(r, &s->out);
     revision_close_result(r, false, &s->out);
     jsonrpc_end(&s->out);
+    server_commit_answer(s, from, id);
 }
 
 static void answer_initialize(struct mcp_server *s, const struct jsonrpc *m)
 {
     CLEANUP(buf_fini) struct buf result = BUF_INIT;
     const char *text = NULL;
+    size_t from;
 
     if (!revision_initialize(&s->legacy, m->params, s->options.instructions, &result, &text)) {
         server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, text);
         return;
     }
     peer_offers(s->peer, s->legacy.roots);
+    from = server_compose(s);
     jsonrpc_begin_result(&s->out, m->id);
-    buf_append(&s->out, result.data, result.len);
+    if (result.failed || !buf_append(&s->out, result.data, result.len))
+        s->out.failed = true;
     jsonrpc_end(&s->out);
+    server_commit_answer(s, from, m->id);
 }
 
 static void answer_discover(struct mcp_server *s, const struct jsonrpc *m)
 {
+    size_t from = server_compose(s);
+
     jsonrpc_begin_result(&s->out, m->id);
     revision_discover(s->options.instructions, &s->out);
     jsonrpc_end(&s->out);
+    server_commit_answer(s, from, m->id);
 }
 
 static void set_level(struct mcp_server *s, const struct jsonrpc *m, const struct revision *r)
@@ -60,6 +64,7 @@ static void handle_request(struct mcp_server *s, const struct jsonrpc *m)
 {
     struct revision revision;
     enum revision_method method;
+    size_t from = server_compose(s);
     char text[320];
 
     if (server_request(s, m->id)) {
@@ -67,8 +72,10 @@ static void handle_request(struct mcp_server *s, const struct jsonrpc *m)
                       "a request with this id is still being worked on; use a new id");
         return;
     }
-    if (!revision_judge(&s->legacy, m, &revision, &method, &s->out))
+    if (!revision_judge(&s->legacy, m, &revision, &method, &s->out)) {
+        server_commit_answer(s, from, m->id);
         return;
+    }
     if (revision.level != REVISION_LEVEL_NONE)
         server_log_start(s);
     switch (method) {
@@ -105,16 +112,11 @@ void server_handle(struct mcp_server *s, const char *line, size_t len)
     switch (m.kind) {
     case JSONRPC_REQUEST:
         handle_request(s, &m);
-        if (!s->answered) {
-            /* The answer goes out before anything slow begins. */
-            bool corked = s->corked;
-
-            s->answered = true;
+        if (s->first_due && s->corked) {
+            /* The first answer does not wait for those behind it. */
             s->corked = false;
             server_flush(s);
-            s->corked = corked;
-            if (s->options.on_first_answer)
-                s->options.on_first_answer(s->options.arg);
+            s->corked = true;
         }
         break;
     case JSONRPC_NOTIFICATION:

@@ -7,6 +7,7 @@
 
 #include <uv.h>
 
+#include "kernel/base/limits.h"
 #include "kernel/base/list.h"
 #include "mcp/frame.h"
 #include "mcp/jsonrpc.h"
@@ -20,8 +21,12 @@
 #define SERVER_DEADLINE_SLACK_NS (5 * CLOCK_NS_PER_S)
 /* How long calls in flight may still be answered after the end of the input. */
 #define SERVER_DRAIN_NS (700 * CLOCK_NS_PER_MS)
+/* How long a client that has closed its end may leave its last answers unread. */
+#define SERVER_STALL_NS (5 * CLOCK_NS_PER_S)
+/* Answers to calls in flight still find room when reading has stopped, but not without end. */
+#define SERVER_OUT_MOST_BYTES (4 * (size_t)LIMIT_MCP_OUT_BYTES)
 /* Messages handled before the others on the loop have their turn. */
-#define SERVER_BURST 64
+#define SERVER_BURST      64
 #define SERVER_READ_BYTES (64u << 10)
 #define SERVER_PAGE_TOOLS 64
 
@@ -47,6 +52,7 @@ struct mcp_server {
     int in_fd;
     uv_poll_t in_poll;
     bool in_pollable, in_reading, in_ended;
+    bool in_failed;     /* libuv has given it up: read until that says why */
     bool resume_posted; /* more whole lines wait in `frame` */
     struct loop_post resume;
     struct frame frame;
@@ -55,13 +61,19 @@ struct mcp_server {
     int out_fd;
     uv_poll_t out_poll;
     bool out_pollable, out_waiting, out_broken;
-    bool corked; /* answers are collected while input is being handled */
+    bool out_lost; /* an answer could not be composed: write what there is, then end */
+    bool corked;   /* answers are collected while input is being handled */
     struct buf out;
+    size_t out_sent;      /* bytes at the front of `out` that have been written */
+    uint64_t out_written; /* all that were ever */
+    uint64_t out_mark;    /* the same when `drain` was armed for it */
 
     struct list requests;
     size_t request_count;
     struct loop_timer drain; /* after the end of the input */
-    bool answered, ended, end_told;
+    bool answered;           /* a request has been, at least into `out` */
+    bool first_due;          /* that answer has not been written and told of yet */
+    bool ended, end_told;
     unsigned handles; /* uv handles that are not closed yet */
     bool freed;
 
@@ -73,18 +85,33 @@ struct mcp_server {
 };
 
 /* server.c */
-void server_flush(struct mcp_server *s);
 void server_check_end(struct mcp_server *s);
 void server_unref_handle(struct mcp_server *s);
+
+/* server_out.c: messages are composed at the end of `out`, between these two.  False: memory did
+ * not suffice, and the message has been taken back whole.  @answer: it is one, of a request. */
+size_t server_compose(const struct mcp_server *s);
+bool server_commit(struct mcp_server *s, size_t from, bool answer);
+/* As server_commit() of an answer to @id, but one that cannot be kept is replaced by an error. */
+void server_commit_answer(struct mcp_server *s, size_t from, const json_t *id);
+void server_refuse(struct mcp_server *s, const json_t *id, int code, const char *text);
+void server_send(struct mcp_server *s, const struct buf *message);
+size_t server_unsent(const struct mcp_server *s);
+void server_flush(struct mcp_server *s);
+void server_out_start(struct mcp_server *s);
+/* The output is gone: nobody will read an answer any more. */
+void server_out_broke(struct mcp_server *s);
 
 /* server_io.c */
 bool server_io_start(struct mcp_server *s, struct error *err);
 void server_io_stop(struct mcp_server *s);
 void server_io_read(struct mcp_server *s, bool on);
+/* Read on, if nothing speaks against it. */
+void server_io_resume(struct mcp_server *s);
+bool server_poll_init(struct mcp_server *s, uv_poll_t *poll, int fd);
 
 /* server_dispatch.c */
 void server_handle(struct mcp_server *s, const char *line, size_t len);
-void server_refuse(struct mcp_server *s, const json_t *id, int code, const char *text);
 
 /* server_call.c */
 void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct revision *r);

@@ -9,12 +9,9 @@ static enum revision_level level_of(const char *topic)
         const char *topic;
         enum revision_level level;
     } table[] = {
-        { "computer.lost", REVISION_LEVEL_ERROR },
-        { "computer.refused", REVISION_LEVEL_WARNING },
-        { "egress.denied", REVISION_LEVEL_WARNING },
-        { "syscall.denied", REVISION_LEVEL_WARNING },
-        { "egress.allowed", REVISION_LEVEL_INFO },
-        { "egress.ended", REVISION_LEVEL_DEBUG },
+        { "computer.lost", REVISION_LEVEL_ERROR },   { "computer.refused", REVISION_LEVEL_WARNING },
+        { "egress.denied", REVISION_LEVEL_WARNING }, { "syscall.denied", REVISION_LEVEL_WARNING },
+        { "egress.allowed", REVISION_LEVEL_INFO },   { "egress.ended", REVISION_LEVEL_DEBUG },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(table); i++)
@@ -28,7 +25,7 @@ static enum revision_level wanted(const struct mcp_server *s)
 {
     enum revision_level least = s->legacy.level;
 
-    LIST_FOR_EACH(node, &s->requests) {
+    LIST_FOR_EACH (node, &s->requests) {
         const struct request *r = LIST_ENTRY(node, struct request, link);
 
         if (r->silent || r->revision.era != REVISION_MODERN ||
@@ -42,6 +39,8 @@ static enum revision_level wanted(const struct mcp_server *s)
 
 static void put_event(struct mcp_server *s, enum revision_level level, const struct event *event)
 {
+    size_t from = server_compose(s);
+
     buf_printf(&s->out,
                "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":"
                "\"%s\",\"logger\":\"aios\",\"data\":{\"event\":",
@@ -53,6 +52,7 @@ static void put_event(struct mcp_server *s, enum revision_level level, const str
     jsonrpc_put_string(&s->out, event->text, strlen(event->text));
     buf_append_str(&s->out, "}}");
     jsonrpc_end(&s->out);
+    UNCHECKED(server_commit(s, from, false));
 }
 
 static void on_events(struct loop_post *post)
@@ -66,7 +66,9 @@ static void on_events(struct loop_post *post)
     while (s->events && event_next(s->events, &event, &dropped)) {
         enum revision_level level = level_of(event.topic);
 
+        /* Messages that nobody reads are dropped, since their number has no bound. */
         if (least == REVISION_LEVEL_NONE || level < least ||
+            server_unsent(s) > LIMIT_MCP_OUT_BYTES ||
             strcmp(event.agent, agent_name(s->options.agent)) != 0)
             continue;
         put_event(s, level, &event);

@@ -45,7 +45,8 @@ static bool put_tool(struct buf *out, const struct tool *tool, const struct revi
     jsonrpc_put_string(out, tool->description, strlen(tool->description));
     if (!put_schema(out, "inputSchema", tool->fields))
         return false;
-    if (tool->output && revision_has_structured(r) && !put_schema(out, "outputSchema", tool->output))
+    if (tool->output && revision_has_structured(r) &&
+        !put_schema(out, "outputSchema", tool->output))
         return false;
     if (revision_has_annotations(r))
         put_annotations(out, tool);
@@ -109,6 +110,7 @@ void server_list_tools(struct mcp_server *s, const struct jsonrpc *m, const stru
 {
     struct buf *page = &s->tools[shape_of(r)];
     CLEANUP(buf_fini) struct buf later = BUF_INIT;
+    size_t begin = server_compose(s);
     size_t from;
 
     if (!parse_cursor(s, json_object_get(m->params, "cursor"), &from)) {
@@ -127,5 +129,5 @@ void server_list_tools(struct mcp_server *s, const struct jsonrpc *m, const stru
     jsonrpc_begin_result(&s->out, m->id);
     buf_append(&s->out, page->data, page->len);
     jsonrpc_end(&s->out);
-    server_flush(s);
+    server_commit_answer(s, begin, m->id);
 }

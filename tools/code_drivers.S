@@ -1,4 +1,4 @@
-/* The drivers' text, as files of tools/drivers; DRIVERS is that folder. */
+/* The drivers' text: the files of tools/drivers, which is where the assembler looks for them. */
     .section .rodata
 
     .macro driver name
@@ -13,29 +13,29 @@ code_text_\name:
     .endm
 
     driver python_boot
-    .incbin DRIVERS "/python_boot.py"
+    .incbin "python_boot.py"
     ending python_boot
     driver python
-    .incbin DRIVERS "/python.py"
+    .incbin "python.py"
     ending python
     driver node_boot
-    .incbin DRIVERS "/node_boot.js"
+    .incbin "node_boot.js"
     ending node_boot
     driver node
-    .incbin DRIVERS "/node.js"
+    .incbin "node.js"
     ending node
     driver bash_boot
-    .incbin DRIVERS "/bash_boot.sh"
+    .incbin "bash_boot.sh"
     ending bash_boot
     driver bash
-    .incbin DRIVERS "/bash.sh"
+    .incbin "bash.sh"
     ending bash
     driver c_boot
-    .incbin DRIVERS "/c_boot.sh"
+    .incbin "c_boot.sh"
     ending c_boot
     driver c
-    .incbin DRIVERS "/c_scan.c"
-    .incbin DRIVERS "/c_cell.c"
-    .incbin DRIVERS "/c_run.c"
+    .incbin "c_scan.c"
+    .incbin "c_cell.c"
+    .incbin "c_run.c"
     ending c
     .section .note.GNU-stack, "", %progbits

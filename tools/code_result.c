@@ -43,6 +43,16 @@ static bool tell(struct tool_call *call, const char *text, size_t len, size_t ro
     return cut.len == 0 || result_text(call->result, cut.data, cut.len, NULL, err);
 }
 
+/* The word that an interactive shell says when it goes is no output of the cell. */
+static void drop_farewell(struct code_outcome *o)
+{
+    static const char word[] = "exit\n";
+    size_t len = sizeof word - 1;
+
+    if (o->output.len >= len && memcmp(o->output.data + o->output.len - len, word, len) == 0)
+        o->output.len -= len;
+}
+
 static bool tell_output(struct tool_call *call, const struct code_outcome *o, struct error *err)
 {
     size_t room = LIMIT_RESULT_TEXT_BYTES - STATUS_ROOM - call->result->text_bytes;
@@ -219,9 +229,12 @@ bool code_result_finished(struct tool_call *call, struct code_context *ctx, bool
                           const struct wait *w, struct error *err)
 {
     struct code_outcome outcome = { .cell = 0 };
-    bool ok =
-        code_context_take(ctx, &outcome, err) && tell_outcome(call, ctx, earlier, &outcome, w, err);
+    bool ok = code_context_take(ctx, &outcome, err);
 
+    if (ok && outcome.ended && code_context_language(ctx) == CODE_BASH &&
+        outcome.end.reason == RUN_EXIT)
+        drop_farewell(&outcome);
+    ok = ok && tell_outcome(call, ctx, earlier, &outcome, w, err);
     code_outcome_fini(&outcome);
     return ok;
 }

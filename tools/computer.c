@@ -13,7 +13,10 @@
 static const struct json_field computer_out[] = {
     { .name = "computer", .description = "Handle", .kind = JSON_KIND_STRING, .required = true },
     { .name = "kind", .description = "sandbox or vm", .kind = JSON_KIND_STRING, .required = true },
-    { .name = "state", .description = "running (a program is), or idle", .kind = JSON_KIND_STRING, .required = true },
+    { .name = "state",
+      .description = "running (a program is), or idle",
+      .kind = JSON_KIND_STRING,
+      .required = true },
     { .name = "default", .description = "Used when a call names none", .kind = JSON_KIND_BOOL },
     { .name = "created_ms_ago", .description = "Age", .kind = JSON_KIND_INT },
     { .name = "idle_ms", .description = "Time since its last use", .kind = JSON_KIND_INT },
@@ -44,7 +47,7 @@ static bool answer_computer(struct tool_call *call, struct computer *c, struct e
 
     if (!all)
         return false;
-    json_array_foreach(all, i, one) {
+    json_array_foreach (all, i, one) {
         const char *handle = json_string_value(json_object_get(one, "computer"));
 
         if (!handle || strcmp(handle, computer_id(c)) != 0)
@@ -54,8 +57,9 @@ static bool answer_computer(struct tool_call *call, struct computer *c, struct e
         return result_data(call->result, one, err);
     }
     json_decref(all);
-    return error_set(err, ERR_LOST, "computer %s ended as soon as it was made; call computer_create "
-                                    "again",
+    return error_set(err, ERR_LOST,
+                     "computer %s ended as soon as it was made; call computer_create "
+                     "again",
                      computer_id(c));
 }
 
@@ -252,11 +256,12 @@ static bool snapshot_save(struct tool_call *call, const struct snapshot_args *a,
 
     if (!c || !computers_save(cs, call->agent, computer_id(c), a->label, &id, &call->wait, err))
         return false;
-    return result_printf(call->result, err,
-                         "Saved the files of computer %s as snapshot %s. Programs are not part of "
-                         "it. computer_snapshot {\"action\":\"restore\",\"snapshot\":\"%s\"} makes a "
-                         "new computer from it.",
-                         computer_id(c), id.text, id.text);
+    return result_printf(
+        call->result, err,
+        "Saved the files of computer %s as snapshot %s. Programs are not part of "
+        "it. computer_snapshot {\"action\":\"restore\",\"snapshot\":\"%s\"} makes a "
+        "new computer from it.",
+        computer_id(c), id.text, id.text);
 }
 
 static bool snapshot_list(struct tool_call *call, struct error *err)
@@ -337,9 +342,11 @@ static const struct tool tools[] = {
       .title = "Create a computer",
       .description =
           "Make a computer of your own: a Linux sandbox with its own files, processes and (only if "
-          "allowed here) network. You rarely need this: every tool uses your default computer, made on "
+          "allowed here) network. You rarely need this: every tool uses your default computer, "
+          "made on "
           "first use without network. Use it for network access, other limits or isolation. Pass "
-          "the returned handle as \"computer\" to other tools. It lives until computer_destroy, the end "
+          "the returned handle as \"computer\" to other tools. It lives until computer_destroy, "
+          "the end "
           "of the session, or its idle timeout (1 h by default). Work in /workspace.",
       .fields = create_fields,
       .args_size = sizeof(struct create_args),
@@ -356,8 +363,9 @@ static const struct tool tools[] = {
       .handler = computer_list },
     { .name = "computer_destroy",
       .title = "Destroy a computer",
-      .description = "End a computer at once: its programs are killed and its files are lost. Save them "
-                     "with computer_snapshot first if they matter.",
+      .description =
+          "End a computer at once: its programs are killed and its files are lost. Save them "
+          "with computer_snapshot first if they matter.",
       .fields = destroy_fields,
       .args_size = sizeof(struct destroy_args),
       .flags = TOOL_DESTROYS | TOOL_IDEMPOTENT | TOOL_QUICK,
@@ -366,7 +374,8 @@ static const struct tool tools[] = {
       .title = "Save and restore",
       .description =
           "Save a computer's files under a snapshot handle (save), make a new computer from one "
-          "(restore), or list and delete them. Running programs are not saved. Snapshots outlive the "
+          "(restore), or list and delete them. Running programs are not saved. Snapshots outlive "
+          "the "
           "computer and the session.",
       .fields = snapshot_fields,
       .args_size = sizeof(struct snapshot_args),
@@ -374,9 +383,10 @@ static const struct tool tools[] = {
       .handler = computer_snapshot },
     { .name = "computer_fork",
       .title = "Fork a computer",
-      .description = "A second computer with a copy of the first one's files, limits and network rules, "
-                     "to try something without risk. Changes in one are not seen in the other; "
-                     "running programs are not copied.",
+      .description =
+          "A second computer with a copy of the first one's files, limits and network rules, "
+          "to try something without risk. Changes in one are not seen in the other; "
+          "running programs are not copied.",
       .fields = fork_fields,
       .args_size = sizeof(struct fork_args),
       .flags = 0,

@@ -5,13 +5,6 @@
 
 #define CONTEXT_LINES 3
 
-/* A change in lines: before has [old_from, old_to), after has `text` there. */
-struct cursor {
-    const struct buf *text;
-    size_t at;   /* byte */
-    size_t line; /* number of the line that begins at `at`, from 0 */
-};
-
 static size_t line_start(const struct buf *b, size_t at)
 {
     while (at > 0 && b->data[at - 1] != '\n')
@@ -66,71 +59,99 @@ static size_t forth_lines(const struct buf *b, size_t at, int lines)
     return at;
 }
 
-/* The replaced lines [from, to) of @before with the replacements @first..@last in them, as text. */
-static bool put_after(struct buf *after, const struct buf *before, size_t from, size_t to,
-                      const size_t *at, size_t first, size_t last, size_t old_len, const char *with,
-                      size_t with_len)
+/* The replacements, in order; `next` is the first that no hunk has shown yet. */
+struct edits {
+    const struct buf *before;
+    const size_t *at;
+    size_t count, next;
+    size_t old_len;
+    const char *with;
+    size_t with_len;
+};
+
+/* One change: the lines [from, to) of `before` become `after`. */
+struct change {
+    size_t from, to;
+    struct buf after;
+};
+
+/* Take one replacement into @c; @done: up to where `after` has its text already. */
+static size_t take_edit(struct edits *e, struct change *c, size_t done)
 {
-    for (size_t i = first; i < last; i++) {
-        buf_append(after, before->data + from, at[i] - from);
-        buf_append(after, with, with_len);
-        from = at[i] + old_len;
-    }
-    return buf_append(after, before->data + from, to - from);
+    size_t at = e->at[e->next++];
+    size_t end = at + e->old_len;
+
+    buf_append(&c->after, e->before->data + done, at - done);
+    buf_append(&c->after, e->with, e->with_len);
+    c->to = MAX(c->to, line_end(e->before, e->old_len > 0 ? end - 1 : end));
+    return end;
+}
+
+/* The next change, with every replacement in lines that touch.  False: out of memory. */
+static bool next_change(struct edits *e, struct change *c)
+{
+    const struct buf *b = e->before;
+    size_t done;
+
+    c->from = c->to = done = line_start(b, e->at[e->next]);
+    do {
+        while (e->next < e->count && e->at[e->next] <= c->to)
+            done = take_edit(e, c, done);
+        buf_append(&c->after, b->data + done, c->to - done);
+        done = c->to;
+        if (c->after.len == 0 || c->after.data[c->after.len - 1] == '\n' || c->to == b->len)
+            break;
+        /* A newline went away, so the line after it has become part of this one. */
+        c->to = line_end(b, c->to);
+    } while (!c->after.failed);
+    return !c->after.failed;
 }
 
 bool file_diff(struct buf *out, const char *path, const struct buf *before, const size_t *at,
                size_t count, size_t old_len, const char *with, size_t with_len)
 {
-    struct cursor cursor = { .text = before };
-    long shift = 0; /* lines that after is ahead of before */
+    struct edits edits = { .before = before,
+                           .at = at,
+                           .count = count,
+                           .old_len = old_len,
+                           .with = with,
+                           .with_len = with_len };
+    size_t told = 0;  /* bytes of @before that lie before what comes next */
+    size_t lines = 0; /* the lines in them */
+    long shift = 0;   /* lines that the new text is ahead of the old one by then */
 
     buf_printf(out, "--- %s\n+++ %s\n", path, path);
-    for (size_t first = 0; first < count;) {
-        CLEANUP(buf_fini) struct buf after = BUF_INIT;
-        size_t from = line_start(before, at[first]);
-        size_t to = line_end(before, at[first] + old_len > at[first] ? at[first] + old_len - 1 : at[first]);
-        size_t last = first + 1;
+    while (edits.next < count) {
+        struct change c = { .after = BUF_INIT };
         size_t head;
         size_t tail;
+        size_t around;
         size_t old_lines;
         size_t new_lines;
-        size_t around;
 
-        /* Changes whose lines touch are one change; the hunk is kept simple: one change each. */
-        while (last < count && at[last] < to + 1 && line_start(before, at[last]) <= to) {
-            to = MAX(to, line_end(before, at[last] + (old_len > 0 ? old_len - 1 : 0)));
-            last++;
-        }
-        if (!put_after(&after, before, from, to, at, first, last, old_len, with, with_len))
+        if (!next_change(&edits, &c)) {
+            buf_fini(&c.after);
             return false;
-        /* When the replacement swallowed the newline, the next line has become part of it. */
-        if (after.len > 0 && after.data[after.len - 1] != '\n' && to < before->len) {
-            size_t next = line_end(before, to);
-
-            buf_append(&after, before->data + to, next - to);
-            to = next;
         }
-        head = MAX(back_lines(before, from, CONTEXT_LINES), cursor.at);
-        tail = forth_lines(before, to, CONTEXT_LINES);
-        if (last < count)
-            tail = MIN(tail, line_start(before, at[last]));
-        tail = MAX(tail, to);
-        cursor.line += count_lines(before->data + cursor.at, head - cursor.at);
-        around = count_lines(before->data + head, from - head) +
-                 count_lines(before->data + to, tail - to);
-        old_lines = around + count_lines(before->data + from, to - from);
-        new_lines = around + count_lines(after.data, after.len);
-        buf_printf(out, "@@ -%zu,%zu +%ld,%zu @@\n", cursor.line + (old_lines > 0), old_lines,
-                   (long)cursor.line + shift + (new_lines > 0), new_lines);
-        put_lines(out, ' ', before->data + head, from - head);
-        put_lines(out, '-', before->data + from, to - from);
-        put_lines(out, '+', after.data, after.len);
-        put_lines(out, ' ', before->data + to, tail - to);
-        cursor.line += old_lines;
-        cursor.at = tail;
+        head = MAX(back_lines(before, c.from, CONTEXT_LINES), told);
+        tail = forth_lines(before, c.to, CONTEXT_LINES);
+        if (edits.next < count)
+            tail = MIN(tail, line_start(before, at[edits.next]));
+        lines += count_lines(before->data + told, head - told);
+        around = count_lines(before->data + head, c.from - head) +
+                 count_lines(before->data + c.to, tail - c.to);
+        old_lines = around + count_lines(before->data + c.from, c.to - c.from);
+        new_lines = around + count_lines(c.after.data, c.after.len);
+        buf_printf(out, "@@ -%zu,%zu +%ld,%zu @@\n", lines + (old_lines > 0), old_lines,
+                   (long)lines + shift + (new_lines > 0), new_lines);
+        put_lines(out, ' ', before->data + head, c.from - head);
+        put_lines(out, '-', before->data + c.from, c.to - c.from);
+        put_lines(out, '+', c.after.data, c.after.len);
+        put_lines(out, ' ', before->data + c.to, tail - c.to);
+        lines += old_lines;
+        told = tail;
         shift += (long)new_lines - (long)old_lines;
-        first = last;
+        buf_fini(&c.after);
     }
     return !out->failed;
 }

@@ -44,7 +44,8 @@ static void jpeg_size(const struct buf *d, unsigned *w, unsigned *h)
     while (i + 9 < d->len && (unsigned char)d->data[i] == 0xff) {
         unsigned marker = (unsigned char)d->data[i + 1];
 
-        if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc) {
+        if (marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 &&
+            marker != 0xcc) {
             *h = be16(d->data + i + 5);
             *w = be16(d->data + i + 7);
             return;
@@ -85,17 +86,19 @@ static const struct tool tools[] = {
       .handler = file_read },
     { .name = "file_write",
       .title = "Write a file",
-      .description = "Write a file in your computer, whole or not at all; missing folders are made. For "
-                     "a change in an existing file, file_edit is shorter.",
+      .description =
+          "Write a file in your computer, whole or not at all; missing folders are made. For "
+          "a change in an existing file, file_edit is shorter.",
       .fields = file_write_fields,
       .args_size = sizeof(struct file_write_args),
       .flags = TOOL_DESTROYS | TOOL_IDEMPOTENT,
       .handler = file_write },
     { .name = "file_edit",
       .title = "Edit a file",
-      .description = "Replace an exact piece of text in a file and get the change as a unified diff. "
-                     "old_text must occur exactly once (or use replace_all), white space included. "
-                     "dry_run shows the diff without writing.",
+      .description =
+          "Replace an exact piece of text in a file and get the change as a unified diff. "
+          "old_text must occur exactly once (or use replace_all), white space included. "
+          "dry_run shows the diff without writing.",
       .fields = file_edit_fields,
       .args_size = sizeof(struct file_edit_args),
       .flags = TOOL_DESTROYS,
@@ -110,18 +113,20 @@ static const struct tool tools[] = {
       .handler = file_list },
     { .name = "file_search",
       .title = "Search in files",
-      .description = "Search the text of files below a folder for an extended regular expression (or "
-                     "literal text) and get file:line:text, with lines of context if wanted. Binary "
-                     "files and .git are skipped.",
+      .description =
+          "Search the text of files below a folder for an extended regular expression (or "
+          "literal text) and get file:line:text, with lines of context if wanted. Binary "
+          "files and .git are skipped.",
       .fields = file_search_fields,
       .args_size = sizeof(struct file_search_args),
       .flags = TOOL_READS | TOOL_IDEMPOTENT,
       .handler = file_search },
     { .name = "file_transfer",
       .title = "Exchange files with the user's machine",
-      .description = "Copy one file from the user's machine into your computer (upload) or from it to "
-                     "the user's machine (download). Works only in folders that the user's "
-                     "configuration or the MCP client allows; the error names them.",
+      .description =
+          "Copy one file from the user's machine into your computer (upload) or from it to "
+          "the user's machine (download). Works only in folders that the user's "
+          "configuration or the MCP client allows; the error names them.",
       .fields = file_transfer_fields,
       .args_size = sizeof(struct file_transfer_args),
       .flags = TOOL_DESTROYS | TOOL_HOST,

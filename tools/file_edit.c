@@ -7,6 +7,9 @@
 #include "tools/file_internal.h"
 
 #define PLACES_MAX 10000
+/* Steps of the search for old_text with other white space: more would cost more than the hint is
+ * worth. */
+#define LOOSE_STEPS_MAX (32u << 20)
 
 const struct json_field file_edit_fields[] = {
     { .name = "path",
@@ -51,6 +54,7 @@ static size_t line_of(const struct buf *text, size_t at)
 static size_t find_loosely(const struct buf *text, const struct json_text *old)
 {
     size_t skip = 0;
+    size_t steps = 0;
 
     while (skip < old->len && isspace((unsigned char)old->data[skip]))
         skip++;
@@ -62,7 +66,7 @@ static size_t find_loosely(const struct buf *text, const struct json_text *old)
 
         if (text->data[start] != old->data[skip])
             continue;
-        while (o < old->len) {
+        while (o < old->len && steps++ < LOOSE_STEPS_MAX) {
             if (isspace((unsigned char)old->data[o])) {
                 o++;
             } else if (t < text->len && isspace((unsigned char)text->data[t])) {
@@ -76,8 +80,8 @@ static size_t find_loosely(const struct buf *text, const struct json_text *old)
         }
         if (o == old->len)
             return line_of(text, start);
-        if (t - start > 65536)
-            return 0; /* looking longer would cost more than the hint is worth */
+        if (steps >= LOOSE_STEPS_MAX)
+            return 0;
     }
     return 0;
 }
@@ -88,14 +92,15 @@ static bool not_found(const struct buf *text, const struct file_edit_args *a, co
     size_t line = find_loosely(text, &a->old_text);
 
     if (line > 0)
-        return error_set(err, ERR_INVALID,
-                         "old_text is not in %s as given, but it stands at line %zu with other white "
-                         "space; read that place with file_read {\"path\":\"%s\",\"from_line\":%zu} and copy "
-                         "it exactly",
-                         path, line, a->path, line);
-    return error_set(err, ERR_INVALID,
-                     "old_text is not in %s; read the file with file_read and copy the text exactly",
-                     path);
+        return error_set(
+            err, ERR_INVALID,
+            "old_text is not in %s as given, but it stands at line %zu with other white "
+            "space; read that place with file_read {\"path\":\"%s\",\"from_line\":%zu} and copy "
+            "it exactly",
+            path, line, a->path, line);
+    return error_set(
+        err, ERR_INVALID,
+        "old_text is not in %s; read the file with file_read and copy the text exactly", path);
 }
 
 /* Where @old begins, without overlap; the count, with at most PLACES_MAX kept. */
@@ -122,14 +127,16 @@ static bool check_places(const struct buf *text, const struct file_edit_args *a,
     if (count == 0)
         return not_found(text, a, path, err);
     if (count > PLACES_MAX)
-        return error_set(err, ERR_LIMIT, "old_text occurs %zu times in %s; at most %d can be replaced",
-                         count, path, PLACES_MAX);
+        return error_set(err, ERR_LIMIT,
+                         "old_text occurs %zu times in %s; at most %d can be replaced", count, path,
+                         PLACES_MAX);
     if (count > 1 && !a->replace_all)
-        return error_set(err, ERR_INVALID,
-                         "old_text occurs %zu times in %s (lines %zu, %zu%s); add lines around it until "
-                         "it is the only one, or send replace_all",
-                         count, path, line_of(text, places[0]), line_of(text, places[1]),
-                         count > 2 ? ", …" : "");
+        return error_set(
+            err, ERR_INVALID,
+            "old_text occurs %zu times in %s (lines %zu, %zu%s); add lines around it until "
+            "it is the only one, or send replace_all",
+            count, path, line_of(text, places[0]), line_of(text, places[1]),
+            count > 2 ? ", …" : "");
     return true;
 }
 
@@ -158,8 +165,9 @@ static bool edit(struct tool_call *call, const struct file_edit_args *a, struct 
     if (!guest_read_file(g, "/", path, 0, LIMIT_FILE_TRANSFER, &text, &st, &call->wait, err))
         return file_explain(err, path);
     if (st.size > LIMIT_FILE_TRANSFER)
-        return error_set(err, ERR_LIMIT, "%s is larger than %u bytes; edit it with sed in terminal_run",
-                         path, LIMIT_FILE_TRANSFER);
+        return error_set(err, ERR_LIMIT,
+                         "%s is larger than %u bytes; edit it with sed in terminal_run", path,
+                         LIMIT_FILE_TRANSFER);
     count = text.len > 0 ? find_places(&text, &a->old_text, places) : 0;
     if (!check_places(&text, a, path, places, count, err))
         return false;
@@ -170,12 +178,15 @@ static bool edit(struct tool_call *call, const struct file_edit_args *a, struct 
     if (!file_diff(&diff, path, &text, places, count, a->old_text.len, a->new_text.data,
                    a->new_text.len))
         return error_set(err, ERR_NOMEM, "the diff of %s", path);
-    if (!a->dry_run && !guest_write_file(g, "/", path, buf_str(&changed), changed.len, st.mode & 07777,
-                                         WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, &call->wait, err))
+    if (!a->dry_run &&
+        !guest_write_file(g, "/", path, buf_str(&changed), changed.len, st.mode & 07777,
+                          WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, &call->wait, err))
         return error_prefix(err, "write %s", path);
-    return result_text(call->result, diff.data, diff.len, "the change is made whole; read the file to see it", err) &&
-           result_printf(call->result, err, a->dry_run ? "[dry run: %zu replacement%s, nothing written]"
-                                                       : "[%zu replacement%s written]",
+    return result_text(call->result, diff.data, diff.len,
+                       "the change is made whole; read the file to see it", err) &&
+           result_printf(call->result, err,
+                         a->dry_run ? "[dry run: %zu replacement%s, nothing written]"
+                                    : "[%zu replacement%s written]",
                          count, count == 1 ? "" : "s");
 }
 

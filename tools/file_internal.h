@@ -8,7 +8,7 @@
 #include "tools/toolkit.h"
 
 /** Paths are absolute, or below /workspace. */
-#define FILE_HOME "/workspace"
+#define FILE_HOME     "/workspace"
 #define FILE_PATH_MAX 4096
 
 extern const struct json_field file_read_fields[];
@@ -71,7 +71,8 @@ NODISCARD bool file_path(const char *given, char *buf, struct error *err);
 /** Turn the guest's short answer into one that says what to do next. */
 bool file_explain(struct error *err, const char *path);
 
-/** "image/png" and so on by the first bytes, or NULL; the size in pixels where the header has it. */
+/** "image/png" and so on by the first bytes, or NULL; the size in pixels where the header has it.
+ */
 const char *file_image_type(const struct buf *data, unsigned *ret_width, unsigned *ret_height);
 
 /** Append a unified diff of one file in which the @count byte ranges @at[i] .. @at[i]+@old_len of

@@ -11,6 +11,7 @@
 #include "tools/file_internal.h"
 
 #define GLOB_STARS_MAX 8
+#define GLOB_BYTES_MAX 800 /* 200 characters */
 #define SEARCH_WAIT_NS (40 * CLOCK_NS_PER_S)
 
 const struct json_field file_list_fields[] = {
@@ -28,7 +29,8 @@ const struct json_field file_list_fields[] = {
       .max = 64,
       .fallback = 1 },
     { .name = "glob",
-      .description = "Only names that match, e.g. \"*.py\"; with a slash: whole paths below the folder",
+      .description =
+          "Only names that match, e.g. \"*.py\"; with a slash: whole paths below the folder",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct file_list_args, glob),
       .min = 1,
@@ -81,7 +83,8 @@ static void on_entry(void *arg, const struct guest_entry *entry)
     char mark = type_mark(entry->stat.mode);
 
     name = name ? name + 1 : entry->path;
-    if (glob && fnmatch(glob, strchr(glob, '/') ? entry->path : name, FNM_PERIOD) != 0)
+    if (glob && fnmatch(glob, strchr(glob, '/') ? entry->path : name,
+                        l->args->hidden ? 0 : FNM_PERIOD) != 0)
         return;
     if (l->shown >= l->args->limit) {
         l->more = true;
@@ -93,7 +96,8 @@ static void on_entry(void *arg, const struct guest_entry *entry)
     else if (mark == '@')
         buf_printf(&l->out, "%12s  %s -> %s\n", "", entry->path, entry->target);
     else if (mark == ' ' || mark == '*')
-        buf_printf(&l->out, "%12" PRIu64 "  %s%s\n", entry->stat.size, entry->path, mark == '*' ? "*" : "");
+        buf_printf(&l->out, "%12" PRIu64 "  %s%s\n", entry->stat.size, entry->path,
+                   mark == '*' ? "*" : "");
     else
         buf_printf(&l->out, "%12s  %s%c\n", "", entry->path, mark);
 }
@@ -132,10 +136,11 @@ bool file_list(struct tool_call *call, const void *args, struct error *err)
     } else if (l.out.failed) {
         ok = error_set(err, ERR_NOMEM, "the list of %s", path);
     } else {
-        ok = (l.out.len == 0 ||
-              result_text(call->result, l.out.data, l.out.len, "list a folder below, or use glob", err)) &&
-             result_printf(call->result, err, "[%s: %" PRId64 " entries%s]", path, l.shown,
-                           l.more || truncated ? "; there are more: raise limit, or narrow with glob" : "");
+        ok = (l.out.len == 0 || result_text(call->result, l.out.data, l.out.len,
+                                            "list a folder below, or use glob", err)) &&
+             result_printf(
+                 call->result, err, "[%s: %" PRId64 " entries%s]", path, l.shown,
+                 l.more || truncated ? "; there are more: raise limit, or narrow with glob" : "");
     }
     buf_fini(&l.out);
     return ok;
@@ -207,8 +212,9 @@ static size_t first_lines(const struct buf *text, int64_t lines, bool *ret_cut)
 static bool run_grep(struct tool_call *call, struct computer *c, const char *const *argv,
                      int64_t limit, struct buf *out, struct run_info *ret, struct error *err)
 {
-    struct run_spec spec = { .argv = argv, .merge = true, .lossless = true, .cwd = "/",
-                             .timeout_ns = SEARCH_WAIT_NS };
+    struct run_spec spec = {
+        .argv = argv, .merge = true, .lossless = true, .cwd = "/", .timeout_ns = SEARCH_WAIT_NS
+    };
     CLEANUP(run_unrefp) struct run *run = run_start(c, &spec, &call->wait, err);
     uint64_t offset = 0;
     bool enough = false;
@@ -229,8 +235,8 @@ static bool run_grep(struct tool_call *call, struct computer *c, const char *con
             return true;
         }
         beyond[WIRE_STREAM_OUT] = offset;
-        if (!run_wait(run, ret->guest.streams_ended ? 0 : 1u << WIRE_STREAM_OUT, beyond, &call->wait,
-                      err)) {
+        if (!run_wait(run, ret->guest.streams_ended ? 0 : 1u << WIRE_STREAM_OUT, beyond,
+                      &call->wait, err)) {
             run_kill(run, SIGKILL, true);
             return false;
         }
@@ -243,7 +249,7 @@ bool file_search(struct tool_call *call, const void *args, struct error *err)
     CLEANUP(computer_unrefp) struct computer *c = NULL;
     CLEANUP(buf_fini) struct buf out = BUF_INIT;
     char path[FILE_PATH_MAX];
-    char include[220];
+    char include[GLOB_BYTES_MAX + 16];
     char context[32];
     const char *argv[16];
     struct run_info info;
@@ -274,14 +280,16 @@ bool file_search(struct tool_call *call, const void *args, struct error *err)
     if (!c || !run_grep(call, c, argv, a->limit, &out, &info, err))
         return false;
     if (info.reason == RUN_TIMEOUT)
-        return error_set(err, ERR_TIMEOUT, "searching %s took over 40 s; choose a folder below, or a glob",
-                         path);
+        return error_set(err, ERR_TIMEOUT,
+                         "searching %s took over 40 s; choose a folder below, or a glob", path);
     if (info.reason == RUN_EXIT && info.value > 1 && out.len < 400)
         return error_set(err, ERR_INVALID, "%s", buf_str(&out));
     if (out.len == 0)
         return result_printf(call->result, err, "[nothing in %s matches]", path);
     out.len = first_lines(&out, a->limit, &cut);
-    return result_text(call->result, out.data, out.len, "narrow the search with path, glob or pattern", err) &&
+    return result_text(call->result, out.data, out.len,
+                       "narrow the search with path, glob or pattern", err) &&
            (!cut || result_printf(call->result, err,
-                                  "[cut after %" PRId64 " lines; narrow the search or raise limit]", a->limit));
+                                  "[cut after %" PRId64 " lines; narrow the search or raise limit]",
+                                  a->limit));
 }

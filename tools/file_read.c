@@ -9,7 +9,7 @@
 #include "kernel/base/utf8.h"
 #include "tools/file_internal.h"
 
-#define PIECE_BYTES (256u << 10)
+#define PIECE_BYTES    (256u << 10)
 #define IMAGE_EDGE_MAX 1568u
 /* Counting the lines of a longer file for the footer would cost more than it tells. */
 #define COUNT_LINES_MAX (16u << 20)
@@ -48,7 +48,7 @@ const struct json_field file_read_fields[] = {
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct file_read_args, bytes),
       .min = 1,
-      .max = 24576,
+      .max = 24000, /* in base64 with the line below it still one answer */
       .fallback = 16384 },
     { .name = "encoding",
       .description = "base64 for the exact bytes (with offset)",
@@ -82,13 +82,17 @@ static bool read_bytes(struct tool_call *call, const struct file_read_args *a, s
             return error_set(err, ERR_NOMEM, "the bytes of %s", path);
     } else {
         repaired = utf8_append_valid(&out, buf_str(&data), data.len);
+        if (repaired < 0)
+            return error_set(err, ERR_NOMEM, "the bytes of %s", path);
     }
-    buf_printf(&tail, "[bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, offset, offset + data.len, st.size);
+    buf_printf(&tail, "[bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, offset, offset + data.len,
+               st.size);
     if (repaired > 0)
-        buf_printf(&tail,
-                   "; %ld pieces were not valid UTF-8 and are shown as U+FFFD, encoding base64 gives "
-                   "the exact bytes",
-                   repaired);
+        buf_printf(
+            &tail,
+            "; %ld pieces were not valid UTF-8 and are shown as U+FFFD, encoding base64 gives "
+            "the exact bytes",
+            repaired);
     buf_append_char(&tail, ']');
     return (out.len == 0 || result_text(call->result, out.data, out.len, NULL, err)) &&
            note(call, err, &tail);
@@ -107,8 +111,9 @@ static bool scale_inside(struct tool_call *call, struct computer *c, const char 
     const char *const *const ways[] = { python, magick };
 
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
-        struct run_spec spec = { .argv = ways[i], .lossless = true, .cwd = "/",
-                                 .timeout_ns = 15ll * 1000000000ll };
+        struct run_spec spec = {
+            .argv = ways[i], .lossless = true, .cwd = "/", .timeout_ns = 15ll * 1000000000ll
+        };
         struct error ignored = ERROR_INIT;
         CLEANUP(run_unrefp) struct run *run = run_start(c, &spec, &call->wait, &ignored);
         struct run_info info = { .reason = RUN_LIVE };
@@ -150,8 +155,9 @@ static bool read_image(struct tool_call *call, struct computer *c, const char *p
                              &call->wait, err))
             return file_explain(err, path);
         return result_image(call->result, data.data, data.len, mime, err) &&
-               result_printf(call->result, err, "[%s, %u x %u pixels, %" PRIu64 " bytes, not scaled]",
-                             mime, w, h, size);
+               result_printf(call->result, err,
+                             "[%s, %u x %u pixels, %" PRIu64 " bytes, not scaled]", mime, w, h,
+                             size);
     }
     if (scale_inside(call, c, path, &data)) {
         unsigned sw;
@@ -160,11 +166,12 @@ static bool read_image(struct tool_call *call, struct computer *c, const char *p
         if (file_image_type(&data, &sw, &sh))
             return result_image(call->result, data.data, data.len, "image/png", err) &&
                    result_printf(call->result, err,
-                                 "[%s of %u x %u pixels, shown at %u x %u: scale %.3f]", mime, w, h, sw,
-                                 sh, w > 0 ? (double)sw / w : 1.0);
+                                 "[%s of %u x %u pixels, shown at %u x %u: scale %.3f]", mime, w, h,
+                                 sw, sh, w > 0 ? (double)sw / w : 1.0);
     }
     return error_set(err, ERR_LIMIT,
-                     "%s is an image of %u x %u pixels and %" PRIu64 " bytes; at most %u pixels on the long "
+                     "%s is an image of %u x %u pixels and %" PRIu64
+                     " bytes; at most %u pixels on the long "
                      "edge and %u bytes can be shown. Make a smaller copy (PIL and ImageMagick are "
                      "not in this computer), or read its bytes with offset and encoding base64",
                      path, w, h, size, IMAGE_EDGE_MAX, LIMIT_IMAGE_BYTES);
@@ -173,8 +180,10 @@ static bool read_image(struct tool_call *call, struct computer *c, const char *p
 /* What file_read knows while it goes through a file line by line. */
 struct lines {
     struct buf text;
-    uint64_t line;      /* number of the line being read, from 1 */
-    uint64_t last;      /* last line that was taken whole or in part */
+    uint64_t at;    /* bytes that lie before the piece being read */
+    uint64_t begin; /* where the text that was taken begins */
+    uint64_t line;  /* number of the line being read, from 1 */
+    uint64_t last;  /* last line that was taken whole or in part */
     uint64_t invalid;
     bool full;
 };
@@ -192,6 +201,8 @@ static bool take_piece(struct lines *l, const struct file_read_args *a, const st
             size_t room = LIMIT_RESULT_TEXT_BYTES - 1024 - l->text.len;
             size_t part = MIN(len, room);
 
+            if (l->text.len == 0)
+                l->begin = l->at + (size_t)(at - buf_str(piece));
             if (!buf_append(&l->text, at, part))
                 return false;
             l->last = l->line;
@@ -201,6 +212,7 @@ static bool take_piece(struct lines *l, const struct file_read_args *a, const st
             l->line++;
         at += len;
     }
+    l->at += piece->len;
     return true;
 }
 
@@ -210,16 +222,19 @@ static bool answer_lines(struct tool_call *call, const struct file_read_args *a,
     CLEANUP(buf_fini) struct buf valid = BUF_INIT;
     CLEANUP(buf_fini) struct buf tail = BUF_INIT;
     size_t whole = l->text.len;
+    bool part = false; /* not even one whole line fits */
     long repaired;
 
-    /* A cut in the middle of a line: leave that line to the next call, unless it is the only one. */
+    /* A cut in the middle of a line: leave that line to the next call, unless it is the only one.
+     */
     if (l->full) {
         while (whole > 0 && l->text.data[whole - 1] != '\n')
             whole--;
-        if (whole > 0)
-            l->last--;
-        else
+        part = whole == 0;
+        if (part)
             whole = utf8_cut(l->text.data, l->text.len, l->text.len);
+        else
+            l->last--;
     }
     repaired = utf8_append_valid(&valid, buf_str(&l->text), whole);
     if (repaired < 0)
@@ -227,17 +242,24 @@ static bool answer_lines(struct tool_call *call, const struct file_read_args *a,
     if (l->text.len == 0)
         buf_printf(&tail, size == 0 ? "[the file is empty" : "[the file has no line %" PRId64,
                    a->from_line);
+    else if (part)
+        buf_printf(&tail, "[the beginning of line %" PRIu64, l->last);
     else
         buf_printf(&tail, "[lines %" PRId64 " to %" PRIu64, a->from_line, l->last);
-    if (counted)
-        buf_printf(&tail, " of %" PRIu64, l->line - (l->line > 1 ? 1 : 0));
+    if (counted && size > 0)
+        buf_printf(&tail, l->text.len > 0 ? " of %" PRIu64 : "; it has %" PRIu64, l->line - 1);
     buf_printf(&tail, ", %" PRIu64 " bytes in all", size);
+    if (part)
+        buf_printf(&tail, "; its rest: file_read {\"path\":\"%.200s\",\"offset\":%" PRIu64 "}",
+                   path, l->begin + whole);
     if (l->full)
-        buf_printf(&tail, "; go on with file_read {\"path\":\"%.200s\",\"from_line\":%" PRIu64 "}", path,
-                   l->last + 1);
+        buf_printf(&tail, "; go on with file_read {\"path\":\"%.200s\",\"from_line\":%" PRIu64 "}",
+                   path, l->last + 1);
     if (repaired > 0)
         buf_printf(&tail, "; %ld pieces were not valid UTF-8 and are shown as U+FFFD", repaired);
     buf_append_char(&tail, ']');
+    if (tail.failed)
+        return error_set(err, ERR_NOMEM, "the text of %s", path);
     return (valid.len == 0 || result_text(call->result, valid.data, valid.len, NULL, err)) &&
            note(call, err, &tail);
 }
@@ -361,8 +383,8 @@ bool file_write(struct tool_call *call, const void *args, struct error *err)
         len = bytes.len;
     }
     if (len > LIMIT_FILE_TRANSFER)
-        return error_set(err, ERR_LIMIT, "a file of %zu bytes; write at most %u at once and append", len,
-                         LIMIT_FILE_TRANSFER);
+        return error_set(err, ERR_LIMIT, "a file of %zu bytes; write at most %u at once and append",
+                         len, LIMIT_FILE_TRANSFER);
     c = toolkit_computer(call, a->computer, err);
     if (!c)
         return false;

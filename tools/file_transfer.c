@@ -1,4 +1,5 @@
 /* file_transfer: the one tool that touches the host's files, in folders that were opened for it. */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -9,10 +10,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 #include "kernel/base/id.h"
 #include "kernel/base/limits.h"
 #include "tools/file_internal.h"
+
+/* A client that offers roots and does not answer has none. */
+#define ROOTS_WAIT_NS (10 * CLOCK_NS_PER_S)
 
 enum { TRANSFER_UPLOAD, TRANSFER_DOWNLOAD };
 static const char *const directions[] = { "upload", "download", NULL };
@@ -48,6 +53,21 @@ const struct json_field file_transfer_fields[] = {
 
 /* ---- which folders ---- */
 
+/* The value of two hexadecimal digits, or -1. */
+static int hex_byte(const char *text)
+{
+    int value = 0;
+
+    for (int i = 0; i < 2; i++) {
+        char c = text[i];
+
+        if (!isxdigit((unsigned char)c))
+            return -1;
+        value = value * 16 + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
+    }
+    return value;
+}
+
 /* The path of a file: URI, percent-encoding undone, into @buf; false for other URIs. */
 static bool uri_path(const char *uri, char *buf, size_t size)
 {
@@ -61,9 +81,9 @@ static bool uri_path(const char *uri, char *buf, size_t size)
     if (*uri != '/')
         return false;
     while (*uri && n + 1 < size) {
-        unsigned byte;
+        int byte = uri[0] == '%' ? hex_byte(uri + 1) : 0;
 
-        if (uri[0] == '%' && sscanf(uri + 1, "%2x", &byte) == 1 && byte != 0) {
+        if (byte > 0) {
             buf[n++] = (char)byte;
             uri += 3;
         } else {
@@ -93,22 +113,25 @@ static const char *below(const char *root, const char *path)
 static json_t *allowed_roots(struct tool_call *call, int direction, struct error *err)
 {
     const struct config *config = kernel_config(call->kernel);
-    const json_t *configured = direction == TRANSFER_UPLOAD ? config->files.upload_from
-                                                            : config->files.download_to;
+    const json_t *configured =
+        direction == TRANSFER_UPLOAD ? config->files.upload_from : config->files.download_to;
     json_t *roots = json_array();
     json_t *client = NULL;
     size_t i;
     json_t *item;
 
-    json_array_foreach(configured, i, item)
+    json_array_foreach (configured, i, item)
         if (!roots || json_array_append(roots, item) != 0)
             goto nomem;
     if (config->files.client_roots && call->peer) {
         struct error none = ERROR_INIT;
+        struct wait wait = { .deadline_ns = MIN(call->wait.deadline_ns,
+                                                clock_add_ns(clock_now_ns(), ROOTS_WAIT_NS)),
+                             .cancel = call->wait.cancel };
 
-        client = call->peer->roots(call->peer_arg, &call->wait, &none);
+        client = call->peer->roots(call->peer_arg, &wait, &none);
     }
-    json_array_foreach(client, i, item) {
+    json_array_foreach (client, i, item) {
         char path[FILE_PATH_MAX];
 
         if (uri_path(json_string_value(item), path, sizeof path) &&
@@ -131,13 +154,14 @@ static bool refuse_path(const json_t *roots, const struct file_transfer_args *a,
     size_t i;
     json_t *item;
 
-    json_array_foreach(roots, i, item)
+    json_array_foreach (roots, i, item)
         buf_printf(&list, "%s%s", i > 0 ? ", " : "", json_string_value(item));
     if (list.len == 0)
-        return error_set(err, ERR_DENIED,
-                         "no folder of the user's machine is open for %s; the user can name some in the "
-                         "configuration (%s)",
-                         directions[a->direction], key);
+        return error_set(
+            err, ERR_DENIED,
+            "no folder of the user's machine is open for %s; the user can name some in the "
+            "configuration (%s)",
+            directions[a->direction], key);
     return error_set(err, ERR_DENIED,
                      "%s is in no folder that is open for %s; those are: %s (configuration key %s)",
                      a->host_path, directions[a->direction], buf_str(&list), key);
@@ -163,7 +187,7 @@ static int open_root(struct tool_call *call, const struct file_transfer_args *a,
     if (!roots)
         return -1;
     *ret_rest = NULL;
-    json_array_foreach(roots, i, item) {
+    json_array_foreach (roots, i, item) {
         *ret_rest = below(json_string_value(item), a->host_path);
         if (!*ret_rest)
             continue;
@@ -188,7 +212,8 @@ static int open_below(int root, const char *path, uint64_t flags, uint64_t mode)
     uint64_t careful = flags & O_PATH ? O_CLOEXEC : O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     struct open_how how = { .flags = flags | careful,
                             .mode = mode,
-                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS };
+                            .resolve =
+                                RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS };
 
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
@@ -205,7 +230,8 @@ static bool read_host(int root, const char *rest, const char *shown, struct buf 
     if (fd < 0 || fstat(fd, &st) < 0)
         return error_set_errno(err, errno, "open %s on the user's machine", shown);
     if (!S_ISREG(st.st_mode))
-        return error_set(err, ERR_INVALID, "%s is not a regular file; transfer files one by one", shown);
+        return error_set(err, ERR_INVALID, "%s is not a regular file; transfer files one by one",
+                         shown);
     if (st.st_size > (off_t)LIMIT_FILE_TRANSFER)
         return error_set(err, ERR_LIMIT, "%s has %lld bytes; at most %u can be transferred", shown,
                          (long long)st.st_size, LIMIT_FILE_TRANSFER);
@@ -228,7 +254,8 @@ static bool upload(struct tool_call *call, const struct file_transfer_args *a, s
     if (root < 0 || !read_host(root, rest, a->host_path, &data, err))
         return false;
     if (!guest_write_file(computer_guest(c), "/", path, buf_str(&data), data.len, 0644,
-                          WIRE_WRITE_CREATE | WIRE_WRITE_PARENTS | WIRE_WRITE_ATOMIC, &call->wait, err))
+                          WIRE_WRITE_CREATE | WIRE_WRITE_PARENTS | WIRE_WRITE_ATOMIC, &call->wait,
+                          err))
         return error_prefix(err, "write %s", path);
     return result_printf(call->result, err, "Uploaded %s to %s (%zu bytes).", a->host_path, path,
                          data.len);
@@ -252,17 +279,19 @@ static bool write_host(int root, const char *rest, const struct file_transfer_ar
         snprintf(folder, sizeof folder, "%.*s", (int)(slash - rest), rest);
     dir = open_below(root, folder, O_PATH | O_DIRECTORY, 0);
     if (dir < 0)
-        return error_set_errno(err, errno, "open the folder of %s on the user's machine", a->host_path);
+        return error_set_errno(err, errno, "open the folder of %s on the user's machine",
+                               a->host_path);
     fd = open_below(dir, temporary.text, O_WRONLY | O_CREAT | O_EXCL, 0644);
     if (fd < 0)
         return error_set_errno(err, errno, "write in the folder of %s", a->host_path);
     ok = fd_set_nonblock(fd, false, err) && fd_write_all(fd, buf_str(data), data->len, err);
     if (ok && syscall(SYS_renameat2, dir, temporary.text, dir, name, a->overwrite ? 0 : 1) < 0) {
-        ok = errno == EEXIST ? error_set(err, ERR_EXISTS,
-                                         "%s exists on the user's machine; send overwrite if it is to "
-                                         "be replaced",
-                                         a->host_path)
-                             : error_set_errno(err, errno, "put %s in place", a->host_path);
+        ok = errno == EEXIST
+                 ? error_set(err, ERR_EXISTS,
+                             "%s exists on the user's machine; send overwrite if it is to "
+                             "be replaced",
+                             a->host_path)
+                 : error_set_errno(err, errno, "put %s in place", a->host_path);
     }
     if (!ok)
         (void)unlinkat(dir, temporary.text, 0);
@@ -280,10 +309,11 @@ static bool download(struct tool_call *call, const struct file_transfer_args *a,
     if (root < 0)
         return false;
     if (hidden_component(rest))
-        return error_set(err, ERR_DENIED,
-                         "%s: files and folders whose names begin with a dot are not written on the "
-                         "user's machine, because programs obey them; choose another name",
-                         a->host_path);
+        return error_set(
+            err, ERR_DENIED,
+            "%s: files and folders whose names begin with a dot are not written on the "
+            "user's machine, because programs obey them; choose another name",
+            a->host_path);
     if (!guest_read_file(computer_guest(c), "/", path, 0, LIMIT_FILE_TRANSFER + 1, &data, &st,
                          &call->wait, err))
         return file_explain(err, path);

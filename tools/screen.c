@@ -16,15 +16,16 @@ struct screen *screen_new(int rows, int cols, struct error *err)
 
     if (s)
         s->vt = vterm_new(rows, cols);
-    if (!s || !s->vt) {
-        free(s);
+    if (s && s->vt)
+        s->screen = vterm_obtain_screen(s->vt);
+    if (!s || !s->screen) {
+        screen_free(s);
         error_set(err, ERR_NOMEM, "a screen of %d by %d", cols, rows);
         return NULL;
     }
     s->rows = rows;
     s->cols = cols;
     vterm_set_utf8(s->vt, 1);
-    s->screen = vterm_obtain_screen(s->vt);
     vterm_screen_enable_altscreen(s->screen, 1);
     vterm_screen_reset(s->screen, 1);
     return s;
@@ -34,7 +35,8 @@ void screen_free(struct screen *s)
 {
     if (!s)
         return;
-    vterm_free(s->vt);
+    if (s->vt)
+        vterm_free(s->vt);
     free(s);
 }
 
@@ -101,7 +103,8 @@ static bool put_row(struct screen *s, int row, struct buf *out)
         if (!vterm_screen_get_cell(s->screen, pos, &cell))
             break;
         col += cell.width > 0 ? cell.width : 1;
-        if (cell.chars[0] == 0 || cell.chars[0] == ' ') {
+        /* The right half of a wide character whose left half is gone is blank, too. */
+        if (cell.chars[0] == 0 || cell.chars[0] == ' ' || cell.chars[0] > 0x10ffff) {
             blanks++;
             continue;
         }

@@ -12,15 +12,15 @@
 #include "kernel/base/limits.h"
 #include "tools/terminal_keys.h"
 
-#define WAIT_MS_MAX 45000
+#define WAIT_MS_MAX  45000
 #define KILL_WAIT_NS (2 * CLOCK_NS_PER_S)
 #define GREP_WAIT_NS (10 * CLOCK_NS_PER_S)
-#define SETTLE_NS (5 * CLOCK_NS_PER_S)
+#define SETTLE_NS    (5 * CLOCK_NS_PER_S)
 
-#define RUN_FIELD(type)                                                                  \
-    {                                                                                    \
+#define RUN_FIELD(type)                                                                     \
+    {                                                                                       \
         .name = "run", .description = "Handle from terminal_run", .kind = JSON_KIND_STRING, \
-        .required = true, .offset = offsetof(type, run), .min = 1, .max = 64             \
+        .required = true, .offset = offsetof(type, run), .min = 1, .max = 64                \
     }
 
 /* ---- terminal_run ---- */
@@ -160,9 +160,10 @@ static bool feed_stdin(struct tool_call *call, struct run *run, const struct jso
 static bool check_run(const struct run_args *a, struct error *err)
 {
     if (!a->command == !a->argv)
-        return error_set(err, ERR_INVALID,
-                         "send either \"command\" (a shell command line) or \"argv\" (a list), not %s",
-                         a->command ? "both" : "neither");
+        return error_set(
+            err, ERR_INVALID,
+            "send either \"command\" (a shell command line) or \"argv\" (a list), not %s",
+            a->command ? "both" : "neither");
     if (a->cwd && a->cwd[0] != '/')
         return error_set(err, ERR_INVALID, "cwd must be an absolute path, such as /workspace");
     if (a->stdin_text.data && (a->pty || a->background))
@@ -212,8 +213,10 @@ static bool terminal_run(struct tool_call *call, const void *args, struct error 
     if (a->stdin_text.data && !feed_stdin(call, run, &a->stdin_text, by_ns, err))
         return false;
     if (a->pty) {
-        if (!terminal_settle(call, run, by_ns - clock_now_ns(), err))
+        if (!terminal_settle(call, run, by_ns - clock_now_ns(), err)) {
+            run_kill(run, SIGKILL, true); /* nobody has been told its handle */
             return false;
+        }
     } else if (!a->background && !await_run(call, run, by_ns, err)) {
         return false;
     }
@@ -278,8 +281,12 @@ static bool grep_text(struct tool_call *call, struct run *of, const char *patter
                       const struct buf *text, struct buf *out, struct error *err)
 {
     const char *const argv[] = { "grep", "-nE", "-e", pattern, NULL };
-    struct run_spec spec = { .argv = argv, .merge = true, .stdin_open = true, .lossless = true,
-                             .cwd = "/", .timeout_ns = GREP_WAIT_NS };
+    struct run_spec spec = { .argv = argv,
+                             .merge = true,
+                             .stdin_open = true,
+                             .lossless = true,
+                             .cwd = "/",
+                             .timeout_ns = GREP_WAIT_NS };
     struct wait wait = { .deadline_ns = clock_add_ns(clock_now_ns(), GREP_WAIT_NS),
                          .cancel = call->wait.cancel };
     CLEANUP(run_unrefp) struct run *run = run_start(run_computer(of), &spec, &wait, err);
@@ -292,9 +299,10 @@ static bool grep_text(struct tool_call *call, struct run *of, const char *patter
         return error_prefix(err, "search the output");
     do {
         uint64_t beyond[WIRE_STREAM_COUNT] = { 0 };
-        size_t piece = MIN(text->len - sent, 65536u);
+        size_t piece = MIN(text->len - sent, 16384u);
 
-        /* Feed and drain in turns, so that neither side fills up. */
+        /* Feed and drain in turns, so that neither side fills up: at most ten bytes come out for
+         * each that goes in. */
         if (piece > 0 && guest_run_write(run_guest(run), WIRE_STREAM_MAIN, text->data + sent, piece,
                                          &wait, &ignored))
             sent += piece;
@@ -307,7 +315,8 @@ static bool grep_text(struct tool_call *call, struct run *of, const char *patter
         run_info(run, &info);
         beyond[WIRE_STREAM_OUT] = offset;
         if (sent == text->len && info.reason == RUN_LIVE &&
-            !run_wait(run, info.guest.streams_ended ? 0 : 1u << WIRE_STREAM_OUT, beyond, &wait, err)) {
+            !run_wait(run, info.guest.streams_ended ? 0 : 1u << WIRE_STREAM_OUT, beyond, &wait,
+                      err)) {
             run_kill(run, SIGKILL, true);
             return false;
         }
@@ -343,16 +352,16 @@ static bool answer_part(struct tool_call *call, const struct read_args *a, struc
     toolkit_status(&info, a->run, &status);
     if (*show == '\0' && a->grep)
         show = "(no line matches)\n";
-    return (*show == '\0' ||
-            result_text(call->result, show, strlen(show), "narrow it with \"grep\" or \"tail\"", err)) &&
+    return (*show == '\0' || result_text(call->result, show, strlen(show),
+                                         "narrow it with \"grep\" or \"tail\"", err)) &&
            result_text(call->result, buf_str(&status), status.len, NULL, err);
 }
 
 static bool terminal_read(struct tool_call *call, const void *args, struct error *err)
 {
     const struct read_args *a = args;
-    CLEANUP(run_unrefp) struct run *run =
-        computers_run_get(kernel_computers(call->kernel), call->agent, a->run, err);
+    CLEANUP(run_unrefp)
+    struct run *run = computers_run_get(kernel_computers(call->kernel), call->agent, a->run, err);
     CLEANUP(terminal_unrefp) struct terminal *t = NULL;
     uint64_t from;
     struct run_info info;
@@ -421,7 +430,7 @@ static bool compose_keys(const struct write_args *a, struct buf *out, struct err
 
     if (a->text.data && !buf_append(out, a->text.data, a->text.len))
         return error_set(err, ERR_NOMEM, "the text to type");
-    json_array_foreach(a->keys, i, key)
+    json_array_foreach (a->keys, i, key)
         if (!terminal_key(out, json_string_value(key), err))
             return false;
     return true;
@@ -430,8 +439,8 @@ static bool compose_keys(const struct write_args *a, struct buf *out, struct err
 static bool terminal_write(struct tool_call *call, const void *args, struct error *err)
 {
     const struct write_args *a = args;
-    CLEANUP(run_unrefp) struct run *run =
-        computers_run_get(kernel_computers(call->kernel), call->agent, a->run, err);
+    CLEANUP(run_unrefp)
+    struct run *run = computers_run_get(kernel_computers(call->kernel), call->agent, a->run, err);
     CLEANUP(terminal_unrefp) struct terminal *t = NULL;
     CLEANUP(buf_fini) struct buf bytes = BUF_INIT;
     struct wait wait = { .deadline_ns = toolkit_answer_by(call, 0), .cancel = call->wait.cancel };
@@ -443,16 +452,17 @@ static bool terminal_write(struct tool_call *call, const void *args, struct erro
         return error_set(err, ERR_INVALID, "send \"text\", \"keys\" or \"close\"");
     run_info(run, &info);
     if (info.reason != RUN_LIVE)
-        return error_set(err, ERR_INVALID,
-                         "run %s has ended (%s); terminal_read shows its output, terminal_run starts "
-                         "another",
-                         a->run, run_reason_name(info.reason));
+        return error_set(
+            err, ERR_INVALID,
+            "run %s has ended (%s); terminal_read shows its output, terminal_run starts "
+            "another",
+            a->run, run_reason_name(info.reason));
     if (!compose_keys(a, &bytes, err))
         return false;
-    if (bytes.len > 0 && !guest_run_write(run_guest(run), WIRE_STREAM_MAIN, bytes.data, bytes.len,
-                                          &wait, err))
-        return error_prefix(err, "type into run %s (a run has an open stdin with pty or background)",
-                            a->run);
+    if (bytes.len > 0 &&
+        !guest_run_write(run_guest(run), WIRE_STREAM_MAIN, bytes.data, bytes.len, &wait, err))
+        return error_prefix(
+            err, "type into run %s (a run has an open stdin with pty or background)", a->run);
     if (a->close)
         guest_run_close_stdin(run_guest(run));
     t = terminal_get(call, run);
@@ -500,14 +510,15 @@ static int signal_number(const char *name)
 static bool terminal_kill(struct tool_call *call, const void *args, struct error *err)
 {
     const struct kill_args *a = args;
-    CLEANUP(run_unrefp) struct run *run =
-        computers_run_get(kernel_computers(call->kernel), call->agent, a->run, err);
+    CLEANUP(run_unrefp)
+    struct run *run = computers_run_get(kernel_computers(call->kernel), call->agent, a->run, err);
     CLEANUP(terminal_unrefp) struct terminal *t = NULL;
     struct wait wait = { .deadline_ns = clock_add_ns(clock_now_ns(), KILL_WAIT_NS),
                          .cancel = call->wait.cancel };
     struct error late = ERROR_INIT;
     int sig = a->signal ? signal_number(a->signal) : SIGTERM;
-    bool ends = sig == SIGKILL || sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT;
+    bool ends =
+        sig == SIGKILL || sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT;
 
     if (!run)
         return false;
@@ -527,31 +538,37 @@ static bool terminal_kill(struct tool_call *call, const void *args, struct error
 static const struct tool tools[] = {
     { .name = "terminal_run",
       .title = "Run a command",
-      .description =
-          "Run a command in your computer and get its output (stdout and stderr as they came), exit "
-          "code, duration and memory. Each run is a new process: cd and variables do not carry over; "
-          "files do. After 45 s (or wait_ms) it answers \"still running\" with a run handle while the "
-          "program goes on: terminal_read waits for more, terminal_kill stops it. Long output is cut "
-          "in the middle; terminal_read pages it (kept: the last 1 MiB). pty: true shows the screen of interactive programs; "
-          "type with terminal_write.",
+      .description = "Run a command in your computer and get its output (stdout and stderr as they "
+                     "came), exit "
+                     "code, duration and memory. Each run is a new process: cd and variables do "
+                     "not carry over; "
+                     "files do. After 45 s (or wait_ms) it answers \"still running\" with a run "
+                     "handle while the "
+                     "program goes on: terminal_read waits for more, terminal_kill stops it. Long "
+                     "output is cut "
+                     "in the middle; terminal_read pages it (kept: the last 1 MiB). pty: true "
+                     "shows the screen of interactive programs; "
+                     "type with terminal_write.",
       .fields = run_fields,
       .args_size = sizeof(struct run_args),
       .flags = TOOL_DESTROYS | TOOL_OPEN_WORLD,
       .handler = terminal_run },
     { .name = "terminal_read",
       .title = "Read a run's output",
-      .description = "More output of a run, live or ended: what is new, page after page from a byte "
-                     "offset, the last lines (tail), or only matching lines (grep, over all that is "
-                     "kept: the last 1 MiB). wait_ms waits for new output or the end. A pty run shows its "
-                     "screen.",
+      .description =
+          "More output of a run, live or ended: what is new, page after page from a byte "
+          "offset, the last lines (tail), or only matching lines (grep, over all that is "
+          "kept: the last 1 MiB). wait_ms waits for new output or the end. A pty run shows its "
+          "screen.",
       .fields = read_fields,
       .args_size = sizeof(struct read_args),
       .flags = TOOL_READS,
       .handler = terminal_read },
     { .name = "terminal_write",
       .title = "Type into a run",
-      .description = "Type text and press keys in a run started with pty or background, then see what "
-                     "came of it.",
+      .description =
+          "Type text and press keys in a run started with pty or background, then see what "
+          "came of it.",
       .fields = write_fields,
       .args_size = sizeof(struct write_args),
       .flags = TOOL_DESTROYS | TOOL_OPEN_WORLD,

@@ -7,13 +7,13 @@
 #include "kernel/base/limits.h"
 #include "tools/screen.h"
 
-#define QUIET_NS (250 * CLOCK_NS_PER_MS)
+#define QUIET_NS        (250 * CLOCK_NS_PER_MS)
 #define FIRST_OUTPUT_NS (2 * CLOCK_NS_PER_S)
-#define ANSWER_NS (200 * CLOCK_NS_PER_MS)
+#define ANSWER_NS       (200 * CLOCK_NS_PER_MS)
 
 struct terminal {
     atomic_uint refs;
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock;  /* guards what follows */
     struct screen *screen; /* NULL: not a pty */
     uint64_t fed;          /* offset up to which the screen has seen the output */
     uint64_t told;

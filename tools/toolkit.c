@@ -48,7 +48,7 @@ bool toolkit_env(const json_t *map, char ***ret, struct error *err)
         *ret = NULL;
         return true;
     }
-    json_object_foreach((json_t *)(uintptr_t)map, name, value) {
+    json_object_foreach ((json_t *)(uintptr_t)map, name, value) {
         if (!env_entry_ok(name, json_string_value(value), json_string_length(value), err))
             return false;
         bytes += strlen(name) + json_string_length(value) + 2;
@@ -60,7 +60,7 @@ bool toolkit_env(const json_t *map, char ***ret, struct error *err)
     if (!vector)
         return error_set(err, ERR_NOMEM, "an environment of %zu variables", count);
     text = (char *)(vector + count + 1);
-    json_object_foreach((json_t *)(uintptr_t)map, name, value) {
+    json_object_foreach ((json_t *)(uintptr_t)map, name, value) {
         size_t name_len = strlen(name);
         size_t value_len = json_string_length(value);
 
@@ -85,8 +85,17 @@ char **toolkit_strings(const json_t *array, struct error *err)
         error_set(err, ERR_NOMEM, "a list of %zu strings", count);
         return NULL;
     }
-    for (size_t i = 0; i < count; i++)
-        vector[i] = (char *)(uintptr_t)json_string_value(json_array_get(array, i));
+    for (size_t i = 0; i < count; i++) {
+        const json_t *item = json_array_get(array, i);
+
+        if (strlen(json_string_value(item)) != json_string_length(item)) {
+            error_set(err, ERR_INVALID,
+                      "string %zu of the list holds a NUL character, which no argument can", i + 1);
+            free(vector);
+            return NULL;
+        }
+        vector[i] = unconst(json_string_value(item));
+    }
     return vector;
 }
 
@@ -125,7 +134,8 @@ static bool put_end(struct buf *out, const struct run_info *info)
     case RUN_OOM:
         return buf_append_str(out, "oom: killed because the computer's memory limit was reached");
     case RUN_PIDS:
-        return buf_printf(out, "pids: failed (%d) after the computer's limit of processes was reached",
+        return buf_printf(out,
+                          "pids: failed (%d) after the computer's limit of processes was reached",
                           info->value);
     case RUN_OUTPUT:
         return buf_append_str(out, "output: killed because it wrote more than a run may");
@@ -153,11 +163,13 @@ bool toolkit_status(const struct run_info *info, const char *run_id, struct buf 
         buf_printf(out, ", peak %.1f MiB", (double)usage->peak_bytes / 1048576.0);
     }
     if (info->reason == RUN_LIVE)
-        buf_printf(out,
-                   "; run %s goes on. Call terminal_read {\"run\":\"%s\",\"wait_ms\":30000} for more, "
-                   "terminal_write to type, terminal_kill to stop it",
-                   run_id, run_id);
-    return buf_append_str(out, "]");
+        buf_printf(
+            out,
+            "; run %s goes on. Call terminal_read {\"run\":\"%s\",\"wait_ms\":30000} for more, "
+            "terminal_write to type, terminal_kill to stop it",
+            run_id, run_id);
+    buf_append_char(out, ']');
+    return !out->failed;
 }
 
 /* What the sandbox refused since the run started, the same ones counted together. */
@@ -167,8 +179,8 @@ static bool put_refusals(struct buf *out, struct run *run, const struct run_info
     unsigned counts[LIMIT_REFUSALS] = { 0 };
     uint64_t missed = 0;
     size_t kinds = 0;
-    size_t n = computer_refusals(run_computer(run), info->refusal_seq, seen, ARRAY_LEN(seen),
-                                 &missed);
+    size_t n =
+        computer_refusals(run_computer(run), info->refusal_seq, seen, ARRAY_LEN(seen), &missed);
 
     for (size_t i = 0; i < n; i++) {
         size_t k = 0;

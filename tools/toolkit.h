@@ -16,16 +16,17 @@ extern const struct toolset toolset_terminal;
 extern const struct toolset toolset_code;
 extern const struct toolset toolset_file;
 
-/** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an unknown one and lists
- *  those that exist. */
+/** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an
+ * unknown one and lists those that exist. */
 NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
 
 /** The optional argument that every tool with a computer has. */
-#define TOOLKIT_COMPUTER_FIELD(type)                                                             \
-    {                                                                                            \
-        .name = "computer",                                                                      \
-        .description = "Handle from computer_create. Default: your own computer, made on first use", \
-        .kind = JSON_KIND_STRING, .offset = offsetof(type, computer), .min = 1, .max = 64        \
+#define TOOLKIT_COMPUTER_FIELD(type)                                                      \
+    {                                                                                     \
+        .name = "computer",                                                               \
+        .description =                                                                    \
+            "Handle from computer_create. Default: your own computer, made on first use", \
+        .kind = JSON_KIND_STRING, .offset = offsetof(type, computer), .min = 1, .max = 64 \
     }
 
 /** The computer that is meant; @handle may be NULL.  A reference. */
@@ -33,27 +34,27 @@ NODISCARD struct computer *toolkit_computer(struct tool_call *call, const char *
                                             struct error *err);
 
 /** A JSON map of strings as NAME=VALUE, NULL-terminated, in one allocation for free(); NULL for
- *  none (*ret untouched is not an error: returns true with *ret NULL).  ERR_INVALID for an empty name, one
- *  with '=' or NUL, or a control character in a value. */
+ *  none (*ret untouched is not an error: returns true with *ret NULL).  ERR_INVALID for an empty
+ * name, one with '=' or NUL, or a control character in a value. */
 NODISCARD bool toolkit_env(const json_t *map, char ***ret, struct error *err);
 
 /** A JSON array of strings as a NULL-terminated vector, borrowed strings, free() the vector. */
 NODISCARD char **toolkit_strings(const json_t *array, struct error *err);
 
-/** When a call that waits must answer: tool.call_timeout_ms after it was submitted, or @wait_ms from now
- *  if that is sooner (0: no wish of its own). */
+/** When a call that waits must answer: tool.call_timeout_ms after it was submitted, or @wait_ms
+ * from now if that is sooner (0: no wish of its own). */
 int64_t toolkit_answer_by(struct tool_call *call, int64_t wait_ms);
 
-/** What a tool tells about a run: its output (from offset @from, cleaned: terminal escapes removed unless
- *  it is a screen), then one status line, then what was refused.  An ended run that failed is not
- *  a tool error. */
+/** What a tool tells about a run: its output (from offset @from, cleaned: terminal escapes removed
+ * unless it is a screen), then one status line, then what was refused.  An ended run that failed is
+ * not a tool error. */
 struct toolkit_report {
     struct run *run;
-    uint64_t from;       /* offset of stdout to begin at */
-    bool page;           /* as much as fits from there on and where to go on; else head and tail */
-    uint64_t *ret_end;   /* may be NULL: up to which offset of stdout it was told */
-    const char *screen;  /* a pty's screen as text instead of output; NULL: none */
-    bool with_stderr;    /* a run that was not merged: show stderr after stdout */
+    uint64_t from;      /* offset of stdout to begin at */
+    bool page;          /* as much as fits from there on and where to go on; else head and tail */
+    uint64_t *ret_end;  /* may be NULL: up to which offset of stdout it was told */
+    const char *screen; /* a pty's screen as text instead of output; NULL: none */
+    bool with_stderr;   /* a run that was not merged: show stderr after stdout */
 };
 NODISCARD bool toolkit_report(struct tool_call *call, const struct toolkit_report *report,
                               struct error *err);
@@ -70,8 +71,8 @@ struct toolkit_span {
     uint64_t total;      /* written so far */
 };
 
-/** Append @stream of @run from span->begin on, cleaned and valid; *span is set to what was there.  Too long
- *  for an answer, it is cut at the end of a line: a @page ends there (span->end), else the middle
- *  is left out and a line says how to read it.  False: out of memory. */
+/** Append @stream of @run from span->begin on, cleaned and valid; *span is set to what was there.
+ * Too long for an answer, it is cut at the end of a line: a @page ends there (span->end), else the
+ * middle is left out and a line says how to read it.  False: out of memory. */
 NODISCARD bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, bool page,
                               struct toolkit_span *span);

@@ -12,6 +12,20 @@
 
 /* ---- cleaning terminal output ---- */
 
+/* From @i on past bytes in [@low, @high]. */
+static size_t pass(const char *text, size_t i, size_t len, unsigned char low, unsigned char high)
+{
+    while (i < len && (unsigned char)text[i] >= low && (unsigned char)text[i] <= high)
+        i++;
+    return i;
+}
+
+/* One byte more, if it may end a sequence; a byte that may not is none of it. */
+static size_t pass_final(const char *text, size_t i, size_t len, unsigned char low)
+{
+    return i < len && (unsigned char)text[i] >= low && (unsigned char)text[i] < 0x7f ? i + 1 : i;
+}
+
 /* The length of the escape sequence at @text (which begins with ESC), or of what there is of it. */
 static size_t escape_length(const char *text, size_t len)
 {
@@ -21,76 +35,79 @@ static size_t escape_length(const char *text, size_t len)
         return len;
     switch (text[1]) {
     case '[': /* CSI: parameters, intermediates, one final byte */
-        while (i < len && (unsigned char)text[i] >= 0x20 && (unsigned char)text[i] <= 0x3f)
-            i++;
-        return i < len ? i + 1 : len;
+        i = pass(text, i, len, 0x20, 0x3f);
+        return pass_final(text, i, len, 0x40);
     case ']': /* OSC and the other strings end with BEL or ESC \ */
     case 'P':
     case 'X':
     case '^':
     case '_':
-        for (; i < len; i++) {
+        /* None of them spans lines, and one that never ends shall not take the rest with it. */
+        while (i < len && text[i] != '\n') {
             if (text[i] == '\a')
                 return i + 1;
             if (text[i] == 0x1b)
                 return i + 1 < len && text[i + 1] == '\\' ? i + 2 : i;
+            i++;
         }
-        return len;
-    case '(':
-    case ')':
-    case '*':
-    case '+':
-    case '#':
-    case '%':
-    case ' ':
-        return MIN(len, 3);
-    default:
-        return 2;
+        return i;
+    default: /* intermediates and a final byte */
+        i = pass(text, 1, len, 0x20, 0x2f);
+        return pass_final(text, i, len, 0x30);
     }
+}
+
+/* Whether the sequence takes the cursor back to the first column (CHA). */
+static bool is_return(const char *sequence, size_t len)
+{
+    return (len == 3 || (len == 4 && (sequence[2] == '0' || sequence[2] == '1'))) &&
+           sequence[1] == '[' && sequence[len - 1] == 'G';
+}
+
+/* Whether it erases what is right of the cursor (EL, ED). */
+static bool is_erase(const char *sequence, size_t len)
+{
+    return len >= 3 && sequence[1] == '[' &&
+           (sequence[len - 1] == 'K' || sequence[len - 1] == 'J') && sequence[2] != '1';
 }
 
 bool toolkit_clean(struct buf *out, const char *text, size_t len)
 {
     size_t line = out->len; /* where the current line begins in @out */
+    bool returned = false;  /* the cursor is at its first column: what comes starts it over */
 
     for (size_t i = 0; i < len;) {
         unsigned char c = (unsigned char)text[i];
 
         if (c == 0x1b) {
-            i += escape_length(text + i, len - i);
-            continue;
-        }
-        if (c == '\r') {
-            size_t skip = 1;
+            size_t n = escape_length(text + i, len - i);
 
-            while (i + skip < len && text[i + skip] == '\r')
-                skip++;
-            i += skip;
-            /* A lone return starts the line over, as a progress bar does. */
-            if (i < len && text[i] != '\n')
+            if (is_return(text + i, n))
+                returned = true;
+            else if (returned && is_erase(text + i, n))
                 out->len = line;
-            continue;
-        }
-        if (c == '\b') {
+            i += n;
+        } else if (c == '\r') {
+            returned = true;
+            i++;
+        } else if (c == '\b') {
             while (out->len > line && ((unsigned char)out->data[--out->len] & 0xc0) == 0x80)
                 ; /* a whole character, not one byte of it */
             i++;
-            continue;
-        }
-        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
+        } else if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
             i++;
-            continue;
-        }
-        {
+        } else {
             size_t run = 1; /* as many plain bytes as there are, in one append */
 
             while (i + run < len && (unsigned char)text[i + run] >= 0x20 && text[i + run] != 0x7f)
                 run++;
+            if (returned && c != '\n')
+                out->len = line;
+            returned = false;
             if (!buf_append(out, text + i, run))
                 return false;
-            if (c == '\n') {
+            if (c == '\n')
                 line = out->len - (run - 1);
-            }
             i += run;
         }
     }

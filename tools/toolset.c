@@ -27,7 +27,7 @@ static bool group_wanted(const json_t *groups, const char *name)
 
     if (!groups)
         return true;
-    json_array_foreach(groups, i, group) {
+    json_array_foreach (groups, i, group) {
         const char *text = json_string_value(group);
 
         if (text && strcmp(text, name) == 0)
@@ -41,7 +41,7 @@ bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error 
     size_t i;
     json_t *group;
 
-    json_array_foreach(groups, i, group) {
+    json_array_foreach (groups, i, group) {
         const char *text = json_string_value(group);
 
         if (!text || !group_known(text))

@@ -66,7 +66,8 @@ static int parse_unix(struct inside *in, const char *path, union address *ret, s
         return error;
     ret->local.sun_family = AF_UNIX;
     place_of_fd(fd, ret->local.sun_path);
-    *ret_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(ret->local.sun_path) + 1);
+    *ret_len =
+        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(ret->local.sun_path) + 1);
     *ret_hold = fd;
     return 0;
 }

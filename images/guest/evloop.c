@@ -22,8 +22,7 @@ void evloop_fini(struct evloop *loop)
     loop->epoll = -1;
 }
 
-bool evloop_watch(struct evloop *loop, struct evloop_source *s, int fd, uint32_t events,
-                  bool level)
+bool evloop_watch(struct evloop *loop, struct evloop_source *s, int fd, uint32_t events, bool level)
 {
     struct epoll_event ev = { .events = events | (level ? 0u : EPOLLET), .data.ptr = s };
 
@@ -123,8 +122,8 @@ static void run_timers(struct evloop *loop)
 
 void evloop_poll(struct evloop *loop, bool hold_work, int max_wait_ms)
 {
-    int n = epoll_wait(loop->epoll, loop->batch, EVLOOP_BATCH,
-                       wait_ms(loop, hold_work, max_wait_ms));
+    int n =
+        epoll_wait(loop->epoll, loop->batch, EVLOOP_BATCH, wait_ms(loop, hold_work, max_wait_ms));
 
     loop->batch_len = n > 0 ? n : 0;
     for (int i = 0; i < loop->batch_len; i++) {

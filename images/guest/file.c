@@ -122,8 +122,7 @@ static int move(struct inside *in, struct wire_in *args)
     uint8_t replace;
     int error;
 
-    if (!wire_get_str_into(args, root, sizeof root) ||
-        !wire_get_str_into(args, path, sizeof path))
+    if (!wire_get_str_into(args, root, sizeof root) || !wire_get_str_into(args, path, sizeof path))
         return EBADMSG;
     error = place_init(&from, in->root_fd, root, path);
     if (error)

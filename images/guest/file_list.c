@@ -1,6 +1,6 @@
 /*
- * Lists a tree, a bounded piece at a time: names of a folder in order, and what is in a folder right after
- * the folder itself.  One folder is open at a time, however deep it gets.
+ * Lists a tree, a bounded piece at a time: names of a folder in order, and what is in a folder
+ * right after the folder itself.  One folder is open at a time, however deep it gets.
  */
 #include "images/guest/file.h"
 
@@ -23,7 +23,7 @@
 struct level {
     struct level *up;
     struct names names;
-    size_t next; /* of names, to be sent */
+    size_t next;     /* of names, to be sent */
     size_t path_len; /* of this folder's path */
     bool gathered;
 };

@@ -27,7 +27,7 @@ struct removal {
     int dirs[LEVELS_MAX]; /* open folders, the top first */
     char names[LEVELS_MAX][PLACE_NAME_MAX];
     int depth;
-    long len, at; /* what is unread in buf, of the deepest one */
+    long len, at;   /* what is unread in buf, of the deepest one */
     uint32_t moved; /* for names of flattened folders */
     char buf[BUF_BYTES] __attribute__((aligned(8)));
 };

@@ -211,7 +211,7 @@ static int make_temp(struct writing *w)
 static int open_atomic(struct writing *w, struct request *req)
 {
     struct stat st;
-    bool exists;
+    bool exists = false;
     int error;
 
     if (req->flags & WIRE_WRITE_APPEND)

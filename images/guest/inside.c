@@ -62,7 +62,6 @@ static bool on_frame(void *arg, const struct wire_header *h, const uint8_t *payl
     struct wire_in args = { .data = payload, .len = h->length };
     struct lane *lane = lane_find(&in->lanes, h->channel);
 
-    in->busy = true;
     if (lane)
         return lane_frame(lane, h, payload);
     /* New channels of the host have odd numbers and begin with a request. */
@@ -83,11 +82,11 @@ static void on_tidy(struct evloop_timer *t)
 {
     struct inside *in = CONTAINER_OF(t, struct inside, tidy);
 
-    if (!in->busy && uplink_idle(&in->up)) {
+    if (!in->up.used && uplink_idle(&in->up)) {
         inside_tidy(in);
         return;
     }
-    in->busy = false;
+    in->up.used = false;
     evloop_start(&in->loop, t, TIDY_AFTER_NS);
 }
 
@@ -144,7 +143,7 @@ bool inside_turn(struct inside *in, int max_wait_ms)
         evloop_run_work(&in->loop, may_run, &in->up);
     uplink_flush(&in->up);
     uplink_resume(&in->up);
-    if (in->busy && !list_linked(&in->tidy.link))
+    if (in->up.used && !list_linked(&in->tidy.link))
         evloop_start(&in->loop, &in->tidy, TIDY_AFTER_NS);
     return !in->up.dead && !(in->leaving && uplink_idle(&in->up));
 }

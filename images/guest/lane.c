@@ -31,8 +31,8 @@ static void release(struct lane *lane)
 void lanes_fini(struct lanes *lanes)
 {
     for (size_t i = 0; i < LANE_BUCKETS; i++) {
-        while (lanes->buckets[i].next && !list_empty(&lanes->buckets[i])) {
-            struct lane *lane = LIST_ENTRY(lanes->buckets[i].next, struct lane, link);
+        LIST_FOR_EACH_SAFE (node, &lanes->buckets[i]) {
+            struct lane *lane = LIST_ENTRY(node, struct lane, link);
 
             if (lane->ops)
                 lane->ops->drop(lane, true);
@@ -56,7 +56,7 @@ struct lane *lane_find(struct lanes *lanes, uint32_t number)
 
 static void send_grants(struct lane *lane)
 {
-    for (uint8_t s = 0; s < WIRE_STREAM_COUNT; s++) {
+    for (int s = 0; s < WIRE_STREAM_COUNT; s++) {
         uint8_t amount[4];
         struct wire_out o = { .data = amount, .cap = sizeof amount };
 
@@ -65,7 +65,7 @@ static void send_grants(struct lane *lane)
         wire_put_u32(&o, lane->due[s]);
         lane->allowed[s] += lane->due[s];
         lane->due[s] = 0;
-        lane_send(lane, WIRE_CREDIT, s, amount, o.len);
+        lane_send(lane, WIRE_CREDIT, (uint8_t)s, amount, o.len);
     }
 }
 
@@ -167,8 +167,7 @@ void lane_send(struct lane *lane, uint8_t type, uint8_t stream, const void *payl
     uplink_send(&lane->in->up, lane->number, type, stream, payload, len);
 }
 
-void lane_reply_to(struct inside *in, uint32_t number, int status, const void *result,
-                   size_t len)
+void lane_reply_to(struct inside *in, uint32_t number, int status, const void *result, size_t len)
 {
     uint8_t small[64];
     struct wire_out o = { .data = small, .cap = sizeof small };

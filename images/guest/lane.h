@@ -23,8 +23,8 @@
 struct inside;
 struct lane;
 
-/** What a lane does.  NULL: bytes are dropped and their credit given back, EOF is ignored, any other
- *  message breaks the protocol. */
+/** What a lane does.  NULL: bytes are dropped and their credit given back, EOF is ignored, any
+ * other message breaks the protocol. */
 struct lane_ops {
     /** Bytes within the credit; lane_consumed() gives it back. */
     void (*on_data)(struct lane *lane, uint8_t stream, const uint8_t *data, size_t len);
@@ -46,7 +46,7 @@ struct lane {
     uint32_t credit[WIRE_STREAM_COUNT];  /* bytes we may send */
     uint32_t allowed[WIRE_STREAM_COUNT]; /* bytes the host may send */
     uint32_t due[WIRE_STREAM_COUNT];     /* bytes dealt with, not granted again yet */
-    bool one_shot; /* ends with its reply, without CLOSE */
+    bool one_shot;                       /* ends with its reply, without CLOSE */
 };
 
 struct lanes {
@@ -86,8 +86,7 @@ void lane_send(struct lane *lane, uint8_t type, uint8_t stream, const void *payl
 void lane_reply(struct lane *lane, int status, const void *result, size_t len);
 
 /** Reply on a channel that never had a lane. */
-void lane_reply_to(struct inside *in, uint32_t number, int status, const void *result,
-                   size_t len);
+void lane_reply_to(struct inside *in, uint32_t number, int status, const void *result, size_t len);
 
 /** A frame for a lane in the table; false when it breaks the protocol. */
 bool lane_frame(struct lane *lane, const struct wire_header *h, const uint8_t *payload);

@@ -22,9 +22,9 @@
 #include "images/guest/inside.h"
 #include "images/guest/sys.h"
 
-#define STREAM           3
-#define LAST_WORDS_MS    1000
-#define SIGNALS          65
+#define STREAM        3
+#define LAST_WORDS_MS 1000
+#define SIGNALS       65
 
 static struct inside inside; /* zeroed, and no page of it is there before it is used */
 

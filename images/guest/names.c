@@ -109,7 +109,7 @@ bool names_add(struct names *n, const char *name)
     n->text = text;
     ok = ok && grow(&starts, &n->cap, n->count + 1, sizeof *n->starts);
     n->starts = starts;
-    if (!ok)
+    if (!ok || !n->text)
         return false;
     memcpy(n->text + n->text_len, name, len);
     n->starts[n->count++] = (uint32_t)n->text_len;

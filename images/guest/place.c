@@ -65,8 +65,7 @@ int place_get(struct place *p, int base, struct wire_in *args)
 {
     char root[WIRE_PATH_MAX], path[WIRE_PATH_MAX];
 
-    if (!wire_get_str_into(args, root, sizeof root) ||
-        !wire_get_str_into(args, path, sizeof path))
+    if (!wire_get_str_into(args, root, sizeof root) || !wire_get_str_into(args, path, sizeof path))
         return EBADMSG;
     return place_init(p, base, root, path);
 }

@@ -31,7 +31,8 @@ struct place {
 int place_init(struct place *p, int base, const char *root, const char *path);
 void place_fini(struct place *p);
 
-/** The two strings root and path from a request, then place_init(); EBADMSG when they are not there. */
+/** The two strings root and path from a request, then place_init(); EBADMSG when they are not
+ * there. */
 int place_get(struct place *p, int base, struct wire_in *args);
 
 /** Open close-on-exec, never blocking and never as a terminal; -1 and errno. */

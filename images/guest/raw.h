@@ -31,12 +31,10 @@ static inline long raw4(long nr, long a, long b, long c, long d)
     __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
     return x0;
 }
-#else
-#error "raw system calls are written for x86-64 and arm64"
 #endif
 
-#define RAW0(nr)          raw4((nr), 0, 0, 0, 0)
-#define RAW1(nr, a)       raw4((nr), (long)(a), 0, 0, 0)
-#define RAW2(nr, a, b)    raw4((nr), (long)(a), (long)(b), 0, 0)
-#define RAW3(nr, a, b, c) raw4((nr), (long)(a), (long)(b), (long)(c), 0)
+#define RAW0(nr)             raw4((nr), 0, 0, 0, 0)
+#define RAW1(nr, a)          raw4((nr), (long)(a), 0, 0, 0)
+#define RAW2(nr, a, b)       raw4((nr), (long)(a), (long)(b), 0, 0)
+#define RAW3(nr, a, b, c)    raw4((nr), (long)(a), (long)(b), (long)(c), 0)
 #define RAW4(nr, a, b, c, d) raw4((nr), (long)(a), (long)(b), (long)(c), (long)(d))

@@ -29,6 +29,6 @@ struct relay *relay_open(struct inside *in, uint32_t number, void (*gone)(struct
 /** Takes the connected, non-blocking @fd on success. */
 bool relay_start(struct relay *r, int fd);
 
-/** Takes @fd, on which connect() has said EINPROGRESS (@pending) or succeeded, in any case.  Replies,
- *  now or later, and carries bytes from then on. */
+/** Takes @fd, on which connect() has said EINPROGRESS (@pending) or succeeded, in any case.
+ * Replies, now or later, and carries bytes from then on. */
 void relay_connect(struct relay *r, int fd, bool pending);

@@ -199,11 +199,9 @@ static void drop(struct lane *lane, bool by_host)
 
 bool run_request(struct inside *in, const struct wire_header *h, const uint8_t *payload)
 {
-    static const struct lane_ops ops = { .on_data = on_data,
-                                         .on_eof = on_eof,
-                                         .on_message = on_message,
-                                         .pump = pump,
-                                         .drop = drop };
+    static const struct lane_ops ops = {
+        .on_data = on_data, .on_eof = on_eof, .on_message = on_message, .pump = pump, .drop = drop
+    };
     struct run *r;
 
     if (h->stream > 1)
@@ -236,7 +234,8 @@ static void finished(struct run *r, int status, const struct rusage *usage)
     r->state = RUN_OVER;
     r->end.signalled = WIFSIGNALED(status);
     r->end.value = (uint32_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-    r->end.user_us = (uint64_t)usage->ru_utime.tv_sec * 1000000u + (uint64_t)usage->ru_utime.tv_usec;
+    r->end.user_us =
+        (uint64_t)usage->ru_utime.tv_sec * 1000000u + (uint64_t)usage->ru_utime.tv_usec;
     r->end.sys_us = (uint64_t)usage->ru_stime.tv_sec * 1000000u + (uint64_t)usage->ru_stime.tv_usec;
     r->end.maxrss_bytes = (uint64_t)usage->ru_maxrss * 1024u;
     lane_wake(&r->lane);

@@ -91,7 +91,8 @@ static int open_terminal(struct run *r, const struct spawn_request *req, int end
 
     if (master < 0)
         return errno;
-    if (ioctl(master, TIOCSPTLCK, &unlock) != 0 || run_set_size(master, req->rows, req->cols) != 0 ||
+    if (ioctl(master, TIOCSPTLCK, &unlock) != 0 ||
+        run_set_size(master, req->rows, req->cols) != 0 ||
         (slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0) {
         close(master);
         return errno;

@@ -3,10 +3,9 @@
  *
  * The child shares the guest's memory until it executes the program (nothing is copied), but
  * unlike with vfork() the guest goes on meanwhile: a child that somebody inside stops before its
- * exec must not stop the guest.  So the child keeps to raw system calls, a stack of its own and a plan
- * that nobody changes, and says on a close-on-exec pipe how it went.
- * Ownership: a spawn that has started releases itself when the child no longer needs it.
- * Threads: one.
+ * exec must not stop the guest.  So the child keeps to raw system calls, a stack of its own and a
+ * plan that nobody changes, and says on a close-on-exec pipe how it went. Ownership: a spawn that
+ * has started releases itself when the child no longer needs it. Threads: one.
  */
 #pragma once
 
@@ -33,10 +32,10 @@ struct spawn_plan {
     char **argv;
     char **env;
     const char *cwd;
-    const char *path;    /* PATH of env */
-    int fds[SPAWN_FDS];  /* become 0, 1 …; -1: as the guest's own for 0 to 2, else closed */
+    const char *path;   /* PATH of env */
+    int fds[SPAWN_FDS]; /* become 0, 1 …; -1: as the guest's own for 0 to 2, else closed */
     int report;
-    bool terminal;       /* fds[0] becomes the controlling terminal */
+    bool terminal; /* fds[0] becomes the controlling terminal */
 };
 
 struct spawn_request {
@@ -50,7 +49,8 @@ struct spawn_request {
 int spawn_parse(const uint8_t *data, size_t len, struct spawn_request *ret);
 void spawn_request_free(struct spawn_request *req);
 
-/** How it went: @status 0 or an errno with its stage.  Called once, from the loop or spawn_poll(). */
+/** How it went: @status 0 or an errno with its stage.  Called once, from the loop or spawn_poll().
+ */
 typedef void spawn_done_fn(void *arg, int status, enum spawn_stage stage);
 
 /** Start the child.  0 or an errno.  Takes what @req holds on success; the descriptors in

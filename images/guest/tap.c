@@ -101,8 +101,7 @@ bool tap_can_go_on(const struct tap *t)
 {
     if (!t->open || !t->ready)
         return false;
-    return t->lane->credit[t->stream] > 0 ||
-           (t->hung_up && !t->terminal && tap_available(t) == 0);
+    return t->lane->credit[t->stream] > 0 || (t->hung_up && !t->terminal && tap_available(t) == 0);
 }
 
 void tap_mark(struct tap *t)

@@ -17,13 +17,13 @@
 struct tap {
     struct evloop_source source; /* fd -1: none, or at its end */
     struct lane *lane;
-    size_t owed;    /* bytes seen in the pipe that something else must wait for */
+    size_t owed; /* bytes seen in the pipe that something else must wait for */
     uint8_t stream;
-    bool terminal;  /* a pty's master */
-    bool ready;     /* may have bytes */
-    bool hung_up;   /* may be at its end */
-    bool open;      /* EOF not sent yet */
-    bool broken;    /* ended with an error rather than an end of file */
+    bool terminal; /* a pty's master */
+    bool ready;    /* may have bytes */
+    bool hung_up;  /* may be at its end */
+    bool open;     /* EOF not sent yet */
+    bool broken;   /* ended with an error rather than an end of file */
 };
 
 void tap_init(struct tap *t, struct lane *lane, uint8_t stream);

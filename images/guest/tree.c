@@ -42,9 +42,8 @@ static bool parse_stat(const char *text, struct tree_process *p)
         return false;
     p->state = at[2];
     at += 4;
-    if (!parse_number(&at, &parent) || !parse_number(&at, &group) ||
-        !parse_number(&at, &session) || !parse_number(&at, &skip) ||
-        !parse_number(&at, &skip) || !parse_number(&at, &flags))
+    if (!parse_number(&at, &parent) || !parse_number(&at, &group) || !parse_number(&at, &session) ||
+        !parse_number(&at, &skip) || !parse_number(&at, &skip) || !parse_number(&at, &flags))
         return false;
     p->parent = (pid_t)parent;
     p->group = (pid_t)group;
@@ -62,7 +61,7 @@ static bool read_process(int proc, const char *name, struct tree_process *p)
 
     if (len + sizeof "/stat" > sizeof path)
         return false;
-    memcpy(path, name, len);
+    memcpy(path, name, len + 1);
     memcpy(path + len, "/stat", sizeof "/stat");
     fd = openat(proc, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -150,9 +149,8 @@ static struct tree_process *find(struct tree *t, pid_t pid)
 {
     struct tree_process key = { .pid = pid };
 
-    return t->count == 0
-               ? NULL
-               : bsearch(&key, t->processes, t->count, sizeof *t->processes, by_pid);
+    return t->count == 0 ? NULL
+                         : bsearch(&key, t->processes, t->count, sizeof *t->processes, by_pid);
 }
 
 /* Until nothing changes: whoever has a chosen parent is chosen. */

@@ -25,7 +25,8 @@ struct tree {
 bool tree_read(struct tree *t);
 void tree_free(struct tree *t);
 
-/** Choose what belongs to @root: itself, its session, its process group, and all descendants of these. */
+/** Choose what belongs to @root: itself, its session, its process group, and all descendants of
+ * these. */
 void tree_choose_run(struct tree *t, pid_t root);
 
 /** The same once @root itself is gone, and its number perhaps somebody else's. */
@@ -37,6 +38,7 @@ void tree_choose_below(struct tree *t, pid_t root);
 /** Choose everything that is not a kernel thread. */
 void tree_choose_all(struct tree *t, pid_t root);
 
-/** Send @signal to the chosen ones, again and again until no new ones are found; for SIGKILL they are
- *  stopped first, so that they cannot multiply meanwhile.  @choose marks them in a fresh list. */
+/** Send @signal to the chosen ones, again and again until no new ones are found; for SIGKILL they
+ * are stopped first, so that they cannot multiply meanwhile.  @choose marks them in a fresh list.
+ */
 void tree_signal(int signal, void (*choose)(struct tree *t, pid_t root), pid_t root);

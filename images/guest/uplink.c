@@ -125,6 +125,7 @@ void uplink_flush(struct uplink *up)
         if (n < 0 && errno != EAGAIN) {
             up->dead = true;
         } else if (n > 0) {
+            up->used = true;
             up->out_start += (size_t)n;
             if (pending(up) > 0)
                 continue; /* the next one says EAGAIN */
@@ -152,6 +153,7 @@ static void on_ready(struct evloop_source *s, uint32_t events)
         ssize_t n = read(s->fd, at, room);
 
         if (n > 0) {
+            up->used = true;
             wire_reader_filled(&up->reader, (size_t)n);
             parse(up);
         } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
@@ -179,8 +181,8 @@ bool uplink_init(struct uplink *up, struct evloop *loop, int fd, uplink_frame_fn
     up->reader.cap = IN_BYTES;
     up->reader.data = sys_pages(IN_BYTES);
     up->out = sys_pages(OUT_BYTES);
-    if (!up->reader.data || !up->out || flags < 0 ||
-        fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
+    if (!up->reader.data || !up->out || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
         !evloop_watch(loop, &up->source, fd, EPOLLIN, true)) {
         uplink_fini(up);
         return false;

@@ -27,8 +27,9 @@ struct uplink {
     uplink_frame_fn *on_frame;
     void *arg;
     uint32_t interest;
-    bool stalled;  /* frames wait in the reader for room in the queue */
-    bool dead;     /* ended or broken: nothing more is read or sent */
+    bool stalled; /* frames wait in the reader for room in the queue */
+    bool used;    /* bytes went either way since somebody last set this to false */
+    bool dead;    /* ended or broken: nothing more is read or sent */
 };
 
 /** Takes @fd on success. */

@@ -12,13 +12,13 @@
 #include "images/guest/place.h"
 #include "images/guest/sys.h"
 
-#define FOLDERS_MAX  8192u
-#define BUCKETS      64u
-#define TURN_STEPS   256 /* events, or names of a folder being looked through, in one turn */
-#define BUF_BYTES    2048
-#define INTEREST                                                                               \
-    (IN_CREATE | IN_DELETE | IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | \
-     IN_DELETE_SELF | IN_MOVE_SELF | IN_EXCL_UNLINK)
+#define FOLDERS_MAX 8192u
+#define BUCKETS     64u
+#define TURN_STEPS  256 /* events, or names of a folder being looked through, in one turn */
+#define BUF_BYTES   2048
+#define INTEREST                                                                      \
+    (IN_CREATE | IN_DELETE | IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_FROM | \
+     IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_EXCL_UNLINK)
 
 /* One watched folder, or the one file. */
 struct spot {
@@ -40,10 +40,10 @@ struct watch {
     size_t count;
     struct list buckets[BUCKETS];
     struct list waiting;
-    int scan_fd;           /* of the first waiting one; -1: not begun */
+    int scan_fd;            /* of the first waiting one; -1: not begun */
     long scan_len, scan_at; /* what is unread in names */
     long len, at;           /* what is unread in events */
-    uint32_t last_kinds; /* of the event sent last, so as not to repeat it in one turn */
+    uint32_t last_kinds;    /* of the event sent last, so as not to repeat it in one turn */
     char last[WIRE_PATH_MAX];
     char path[WIRE_PATH_MAX];
     char names[BUF_BYTES] __attribute__((aligned(8)));
@@ -93,8 +93,8 @@ static void drop(struct lane *lane, bool by_host)
     (void)by_host;
     stop_scan(w);
     for (size_t i = 0; i < BUCKETS; i++) {
-        while (!list_empty(&w->buckets[i]))
-            forget(w, LIST_ENTRY(w->buckets[i].next, struct spot, link));
+        LIST_FOR_EACH_SAFE (node, &w->buckets[i])
+            forget(w, LIST_ENTRY(node, struct spot, link));
     }
     if (fd >= 0) {
         evloop_unwatch(&lane->in->loop, &w->source);

@@ -1,5 +1,5 @@
-/* What a driver says, cut at any place: reading ends, stays within the bytes, and does not depend on
- * where they were cut. */
+/* What a driver says, cut at any place: reading ends, stays within the bytes, and does not depend
+ * on where they were cut. */
 #include <assert.h>
 #include <stdint.h>
 

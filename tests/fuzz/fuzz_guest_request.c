@@ -1,7 +1,7 @@
 /*
  * The guest against a hostile host: whatever arrives, it neither crashes nor hangs, keeps to its
- * bounds, and says nothing that is not a frame.  It runs in this process, inert (it starts, stops and
- * connects to nothing), with a fresh folder for "/".
+ * bounds, and says nothing that is not a frame.  It runs in this process, inert (it starts, stops
+ * and connects to nothing), with a fresh folder for "/".
  *
  * Input: the host's bytes; each 0xfe 0xfe in them is where the guest has a few turns of its loop.
  */

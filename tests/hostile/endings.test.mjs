@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import {
-  Target, alive, asUser, attacked, descendants, environment, eventually, home, survey,
+  Target, alive, asUser, attacked, descendants, environment, eventually, home,
+  ownProcesses, survey,
 } from './support.mjs';
 
 const comm = (pid) => {
@@ -66,21 +67,21 @@ test('10: kill -9 of the server at any instant leaves nothing behind', async () 
     const target = await Target.start({ dir });
     const servers = target.servers();
     // The first instants are within the making of a computer, the later ones within runs.
-    const busy = [];
-    for (let n = 0; n < 3; n++) {
-      busy.push(target.call('computer_create', {}).then((made) => target.run(
-        made.structuredContent.computer, 'setsid sleep 1000 & sleep 1000 & wait')).catch(() => {}));
-    }
+    // Nobody waits for the answers.
+    const ask = (name, args) => target.raw.send({
+      id: `unanswered-${name}-${Math.random()}`, method: 'tools/call',
+      params: { name, arguments: args },
+    });
+    ask('computer_create', {});
+    ask('terminal_run', { command: 'setsid sleep 1000 & sleep 1000 & wait' });
+    ask('computer_create', {});
     const deadline = process.hrtime.bigint() + BigInt(i) * 1500000n;
-    const seen = new Set();
-    while (process.hrtime.bigint() < deadline) {
-      for (const pid of descendants(target.pid)) seen.add(pid);
-      await new Promise((done) => setImmediate(done));
-    }
-    for (const pid of descendants(target.pid)) seen.add(pid);
+    while (process.hrtime.bigint() < deadline) await new Promise((done) => setImmediate(done));
+    const seen = descendants(target.pid);
     target.raw.child.kill('SIGKILL');
     await target.raw.ended;
-    await eventually(() => ![...seen].some(alive), `round ${i}: processes`);
+    await eventually(() => !seen.some(alive) && ownProcesses().length === 0,
+      `round ${i}: processes`);
     assert.deepEqual(survey.mountsOf(dir), [], `round ${i}: mounts`);
     // Groups cannot go by themselves; the next server removes them.
     const next = await Target.start({ dir });
@@ -94,14 +95,16 @@ test('10: kill -9 of the server at any instant leaves nothing behind', async () 
 test('11: kill(-1) and every signal to process 1 end nothing but the own computer\'s programs', attacked(async (target) => {
   const computer = await target.computer();
   const other = await target.computer({ probe: false });
-  const waiting = target.run(other, 'read line', { timeout_ms: 60000, background: true });
-  const bystander = (await waiting).run;
+  const bystander = (await target.run(other, 'read line', { background: true })).run;
   let run = await target.probe(computer, ['kill-init']);
   assert.match(run.text, /^kill-init OK/, run.all);
   assert.equal((await target.run(computer, 'echo again')).text, 'again\n');
+  const victim = (await target.run(computer, 'read line', { background: true })).run;
   run = await target.probe(computer, ['kill-all']);
   assert.match(run.text, /^kill-all OK/, run.all);
   assert.equal((await target.run(computer, 'echo again')).text, 'again\n');
+  const ended = Target.parse(await target.call('terminal_read', { run: victim, wait_ms: 10000 }));
+  assert.match(ended.status, /ended by signal 9/);
   const still = Target.parse(await target.call('terminal_read', { run: bystander }));
   assert.match(still.status, /still running/);
 }));

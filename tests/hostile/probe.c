@@ -22,8 +22,8 @@ static char detail[3072];
 
 static const struct probe_try *const try_tables[] = { probe_tries_process, probe_tries_socket,
                                                       probe_tries_file, probe_facts };
-static const struct probe_deed *const deed_tables[] = { probe_deeds_file, probe_deeds_process,
-                                                        probe_deeds_memory };
+static const struct probe_deed *const deed_tables[] = { probe_deeds_file, probe_deeds_socket,
+                                                        probe_deeds_process, probe_deeds_memory };
 
 void probe_detail(const char *fmt, ...)
 {

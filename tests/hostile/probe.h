@@ -39,6 +39,7 @@ extern const struct probe_try probe_tries_socket[];
 extern const struct probe_try probe_tries_file[];
 extern const struct probe_try probe_facts[];
 extern const struct probe_deed probe_deeds_file[];
+extern const struct probe_deed probe_deeds_socket[];
 extern const struct probe_deed probe_deeds_process[];
 extern const struct probe_deed probe_deeds_memory[];
 

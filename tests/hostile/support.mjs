@@ -1,30 +1,31 @@
 // What the hostile tests share: a server to be attacked, a computer with the probe in it, and the
 // look at the host afterwards.
 //
-// HOSTILE_AS=user starts the server as nobody, without control groups; else it is whoever runs the
-// tests, with the best limits that the machine has.
+// HOSTILE_AS=user starts the server as an ordinary user, without control groups; else it is whoever
+// runs the tests, with the best limits that the machine has.  Where the tests are root's, the
+// sandboxes have a uid of their own, by which whatever is left of them is found.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import assert from 'node:assert/strict';
 
-const NOBODY = 65534;
 const root = process.getuid() === 0;
+const OWN_UID = 1900000000 + process.pid;
 export const asUser = process.env.HOSTILE_AS === 'user' || !root;
 export const SECRET = 'kept-from-every-computer-5e1f';
 
 // The program that is started in place of the server: it puts a secret where programs inside must
-// not find it, leaves a descriptor and a folder behind that must not be inherited, and becomes nobody.
+// not find it, leaves a file and a folder open that must not be inherited, and becomes the user.
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-hostile-'));
 fs.chmodSync(scratch, 0o755);
 process.on('exit', () => fs.rmSync(scratch, { recursive: true, force: true }));
 const program = path.join(scratch, 'aios');
-fs.copyFileSync(process.env.AIOS, program); // nobody may have no right to pass through the build
+fs.copyFileSync(process.env.AIOS, program); // the user may have no right to pass through the build
 fs.chmodSync(program, 0o755);
 const wrapper = path.join(scratch, 'server');
 const become = asUser && root
-  ? `setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups -- ` : '';
+  ? `setpriv --reuid=${OWN_UID} --regid=${OWN_UID} --clear-groups -- ` : '';
 fs.writeFileSync(wrapper, `#!/bin/sh
 export AIOS_TEST_SECRET=${SECRET}
 cd /
@@ -44,13 +45,15 @@ const probe64 = fs.readFileSync(PROBE).toString('base64');
 export const home = () => {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-test-'));
   fs.chmodSync(dir, 0o755);
-  if (asUser && root) fs.chownSync(dir, NOBODY, NOBODY);
+  if (asUser && root) fs.chownSync(dir, OWN_UID, OWN_UID);
   return dir;
 };
 
 const merged = (config = {}) => ({
   ...config,
-  sandbox: { pool_size: 0, ...(asUser ? { cgroup: 'none' } : {}), ...config.sandbox },
+  sandbox: {
+    pool_size: 0, ...(asUser ? { cgroup: 'none' } : { host_uid: OWN_UID }), ...config.sandbox,
+  },
 });
 
 export const procField = (pid, name) => {
@@ -58,6 +61,12 @@ export const procField = (pid, name) => {
     .find((l) => l.startsWith(name + ':'));
   return Number(line.split(/\s+/)[1]);
 };
+
+// Processes of the uid that only this file's servers and sandboxes have.
+export const ownProcesses = () => !root ? [] : fs.readdirSync('/proc')
+  .filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+    try { return alive(pid) && procField(pid, 'Uid') === OWN_UID; } catch { return false; }
+  });
 
 // Every folder below the control groups that bears the name of one of the servers.
 const controlGroups = (servers) => {
@@ -176,8 +185,9 @@ export class Target {
     const { computers } = (await this.call('computer_list')).structuredContent;
     for (const { computer } of computers) await this.destroy(computer);
     const servers = this.servers();
-    await eventually(() => descendants(this.pid).filter(alive).length === 0,
-      'processes of destroyed computers');
+    await eventually(() => descendants(this.pid).filter(alive).length === 0 &&
+      ownProcesses().filter((pid) => pid !== this.pid).length === 0,
+    'processes of destroyed computers');
     await eventually(() => controlGroups(servers).length === 0,
       'control groups of destroyed computers');
     await this.ping();
@@ -189,6 +199,7 @@ export class Target {
   }
 
   leftNothing(servers) {
+    assert.deepEqual(ownProcesses(), [], 'processes');
     assert.deepEqual(controlGroups(servers), [], 'control groups');
     assert.deepEqual(mountsOf(this.dir), [], 'mounts');
   }
@@ -197,7 +208,7 @@ export class Target {
   abandon() { this.raw.child.kill('SIGKILL'); }
 }
 
-export const survey = { controlGroups, mountsOf, hostFacts };
+export const survey = { controlGroups, mountsOf };
 
 // A test's body with a target: what it leaves is looked at whatever it did.
 export const attacked = (body, options = {}) => async (t) => {

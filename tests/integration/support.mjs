@@ -30,8 +30,10 @@ export const load = async (name) => {
 export const resolve = (name) => require_.resolve(name);
 
 // Every test has a home of its own, so that audit, checkpoints and configuration are its own too.
+const homes = [];
 export const home = () => {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-test-'));
+  homes.push(dir);
   if (USER) fs.chownSync(dir, USER, USER);
   return dir;
 };
@@ -80,7 +82,10 @@ export const connectV2 = async (era, { dir = home(), args = [] } = {}) => {
 
 // A test that failed half-way leaves its server behind; the runner would wait for it for ever.
 const started = new Set();
-after(() => { for (const child of started) child.kill('SIGKILL'); });
+after(() => {
+  for (const child of started) child.kill('SIGKILL');
+  for (const dir of homes) fs.rmSync(dir, { recursive: true, force: true, maxRetries: 10 });
+});
 
 // Bytes in, lines out, nothing assumed: for what no official client would send.
 export class Raw {

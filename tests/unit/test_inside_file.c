@@ -1,69 +1,9 @@
 /*
  * Files through the guest: what the requests do, and what no path can reach.
  */
-#include "tests/unit/test_inside_host.h"
+#include "tests/unit/test_inside_files.h"
 
-static const char *program;
-
-struct fixture {
-    struct host h;
-    char dir[64];
-    char buf[4 * WIRE_PATH_MAX];
-};
-
-static int start(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-
-    assert_non_null(f);
-    host_mktree(f->dir, sizeof f->dir);
-    host_start(&f->h, program);
-    *state = f;
-    return 0;
-}
-
-static int stop(void **state)
-{
-    struct fixture *f = *state;
-
-    (void)host_stop(&f->h);
-    host_rmtree(f->dir);
-    free(f);
-    return 0;
-}
-
-static const char *at(struct fixture *f, const char *name)
-{
-    static char paths[4][256];
-    static unsigned turn;
-    char *path = paths[turn++ % 4];
-
-    (void)snprintf(path, sizeof paths[0], "%s/%s", f->dir, name);
-    return path;
-}
-
-static void put_file(struct fixture *f, const char *name, const char *text, mode_t mode)
-{
-    int fd = open(at(f, name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-
-    assert_true(fd >= 0);
-    assert_int_equal(fchmod(fd, mode), 0);
-    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-    close(fd);
-}
-
-static const char *get_file(struct fixture *f, const char *name)
-{
-    int fd = open(at(f, name), O_RDONLY | O_CLOEXEC);
-    ssize_t n;
-
-    assert_true(fd >= 0);
-    n = read(fd, f->buf, sizeof f->buf - 1);
-    assert_true(n >= 0);
-    f->buf[n] = '\0';
-    close(fd);
-    return f->buf;
-}
+#include <sys/resource.h>
 
 /* ---- requests ---- */
 
@@ -139,39 +79,6 @@ static uint32_t move_path(struct fixture *f, const char *root, const char *from,
     return host_call(&f->h, WIRE_MOVE, &o);
 }
 
-/* The listing as lines "PATH[ -> TARGET]"; folders have a slash at the end. */
-static struct host_channel *list(struct fixture *f, const char *root, const char *path,
-                                 uint32_t depth, uint32_t most, bool hidden, char *buf, size_t size)
-{
-    uint8_t bytes[3 * WIRE_PATH_MAX];
-    struct wire_out o = host_path(bytes, sizeof bytes, root, path);
-    struct host_channel *ch;
-    struct wire_in in;
-    size_t len = 0;
-
-    wire_put_u32(&o, depth);
-    wire_put_u32(&o, most);
-    wire_put_u8(&o, hidden);
-    ch = host_ask(&f->h, WIRE_LIST, o.data, o.len);
-    HOST_UNTIL(&f->h, ch->closed);
-    in = (struct wire_in){ .data = (const uint8_t *)host_text(&ch->out[0]), .len = ch->out[0].len };
-    buf[0] = '\0';
-    while (in.at < in.len) {
-        char name[WIRE_PATH_MAX], target[WIRE_PATH_MAX];
-        struct wire_stat st;
-
-        assert_true(wire_get_str_into(&in, name, sizeof name));
-        assert_true(wire_get_str_into(&in, target, sizeof target));
-        wire_get_stat(&in, &st);
-        assert_false(in.failed);
-        assert_true(len < size);
-        len += (size_t)snprintf(buf + len, size - len, "%s%s%s%s\n", name,
-                                S_ISDIR(st.mode) ? "/" : "", target[0] ? " -> " : "", target);
-    }
-    assert_true(len < size);
-    return ch;
-}
-
 /* ---- tests ---- */
 
 static void reads_a_part_of_a_file(void **state)
@@ -181,15 +88,18 @@ static void reads_a_part_of_a_file(void **state)
         uint64_t offset, most;
         const char *want;
     } rows[] = {
-        { 0, 100, "0123456789" }, { 3, 4, "3456" }, { 8, 100, "89" },
-        { 10, 5, "" },            { 500, 5, "" },   { 0, 0, "" },
+        { 0, 100, "0123456789" },
+        { 3, 4, "3456" },
+        { 8, 100, "89" },
+        { 10, 5, "" },
+        { 500, 5, "" },
+        { 0, 0, "" },
         { 0, UINT64_MAX, "0123456789" },
     };
 
     put_file(f, "digits", "0123456789", 0640);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct host_channel *ch =
-            ask_read(f, "/", at(f, "digits"), rows[i].offset, rows[i].most);
+        struct host_channel *ch = ask_read(f, "/", at(f, "digits"), rows[i].offset, rows[i].most);
         struct wire_in in = { .data = ch->result, .len = ch->result_len };
         struct wire_stat st;
 
@@ -258,8 +168,7 @@ static void no_path_leads_out_of_a_root(void **state)
 {
     struct fixture *f = *state;
     static const char *const paths[] = {
-        "../secret", "a/../../secret", "up/secret",    "abs",
-        "a/../..",   "up",             "up/root/../x", "chain",
+        "../secret", "a/../../secret", "up/secret", "abs", "a/../..", "up", "up/root/../x", "chain",
     };
 
     assert_int_equal(mkdir(at(f, "root"), 0700), 0);
@@ -276,12 +185,12 @@ static void no_path_leads_out_of_a_root(void **state)
         assert_int_equal(write_text(f, root, paths[i], 0600, WIRE_WRITE_CREATE, "x"), EXDEV);
         assert_int_equal(call(f, WIRE_STAT, root, paths[i], "1", 1, 0), EXDEV);
     }
-    assert_int_equal(write_text(f, at(f, "root"), "abs", 0600,
-                                WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, "x"),
-                     EXDEV);
-    assert_int_equal(write_text(f, at(f, "root"), "chain", 0600,
-                                WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, "x"),
-                     EXDEV);
+    assert_int_equal(
+        write_text(f, at(f, "root"), "abs", 0600, WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, "x"),
+        EXDEV);
+    assert_int_equal(
+        write_text(f, at(f, "root"), "chain", 0600, WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, "x"),
+        EXDEV);
     assert_int_equal(remove_path(f, at(f, "root"), "up/secret", false), EXDEV);
     assert_int_equal(move_path(f, at(f, "root"), "up/secret", "a/x", true), EXDEV);
     assert_int_equal(move_path(f, at(f, "root"), "a", "../b", true), EXDEV);
@@ -300,7 +209,9 @@ static void no_magic_link_is_followed(void **state)
 {
     struct fixture *f = *state;
     static const char *const paths[] = {
-        "/proc/self/root/etc/passwd", "/proc/self/cwd/etc/passwd", "/proc/self/exe",
+        "/proc/self/root/etc/passwd",
+        "/proc/self/cwd/etc/passwd",
+        "/proc/self/exe",
         "/proc/self/fd/0",
     };
 
@@ -331,18 +242,18 @@ static void writes_as_the_flags_say(void **state)
     assert_string_equal(get_file(f, "new"), "23");
     assert_int_equal(stat(at(f, "new"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0666);
-    assert_int_equal(write_text(f, "/", at(f, "new"), 0600,
-                                WIRE_WRITE_CREATE | WIRE_WRITE_EXCLUSIVE, "x"),
-                     EEXIST);
+    assert_int_equal(
+        write_text(f, "/", at(f, "new"), 0600, WIRE_WRITE_CREATE | WIRE_WRITE_EXCLUSIVE, "x"),
+        EEXIST);
     assert_int_equal(write_text(f, "/", at(f, "a/b/c"), 0600, WIRE_WRITE_CREATE, "x"), ENOENT);
-    assert_int_equal(write_text(f, "/", at(f, "a/b/c"), 0600,
-                                WIRE_WRITE_CREATE | WIRE_WRITE_PARENTS, "deep"),
-                     0);
+    assert_int_equal(
+        write_text(f, "/", at(f, "a/b/c"), 0600, WIRE_WRITE_CREATE | WIRE_WRITE_PARENTS, "deep"),
+        0);
     assert_string_equal(get_file(f, "a/b/c"), "deep");
     assert_int_equal(write_text(f, "/", at(f, "a"), 0600, WIRE_WRITE_CREATE, "x"), EISDIR);
-    assert_int_equal(write_text(f, "/", at(f, "new/x"), 0600,
-                                WIRE_WRITE_CREATE | WIRE_WRITE_PARENTS, "x"),
-                     ENOTDIR);
+    assert_int_equal(
+        write_text(f, "/", at(f, "new/x"), 0600, WIRE_WRITE_CREATE | WIRE_WRITE_PARENTS, "x"),
+        ENOTDIR);
     /* A link that leads nowhere yet. */
     assert_int_equal(symlink("later", at(f, "ahead")), 0);
     assert_int_equal(write_text(f, "/", at(f, "ahead"), 0600, WIRE_WRITE_CREATE, "there"), 0);
@@ -382,17 +293,16 @@ static void replaces_atomically(void **state)
     (void)list(f, "/", f->dir, 1, 100, true, lines, sizeof lines);
     assert_string_equal(lines, "file\nlink -> file\n");
     assert_int_equal(write_text(f, "/", at(f, "none"), 0600, WIRE_WRITE_ATOMIC, "x"), ENOENT);
-    assert_int_equal(write_text(f, "/", at(f, "file"), 0600,
-                                WIRE_WRITE_ATOMIC | WIRE_WRITE_EXCLUSIVE, "x"),
-                     EEXIST);
-    assert_int_equal(write_text(f, "/", at(f, "excl"), 0604,
-                                WIRE_WRITE_ATOMIC | WIRE_WRITE_EXCLUSIVE, "x"),
-                     0);
+    assert_int_equal(
+        write_text(f, "/", at(f, "file"), 0600, WIRE_WRITE_ATOMIC | WIRE_WRITE_EXCLUSIVE, "x"),
+        EEXIST);
+    assert_int_equal(
+        write_text(f, "/", at(f, "excl"), 0604, WIRE_WRITE_ATOMIC | WIRE_WRITE_EXCLUSIVE, "x"), 0);
     assert_int_equal(stat(at(f, "excl"), &after), 0);
     assert_int_equal(after.st_mode & 07777, 0604);
-    assert_int_equal(write_text(f, "/", at(f, "file"), 0600,
-                                WIRE_WRITE_ATOMIC | WIRE_WRITE_APPEND, "x"),
-                     EINVAL);
+    assert_int_equal(
+        write_text(f, "/", at(f, "file"), 0600, WIRE_WRITE_ATOMIC | WIRE_WRITE_APPEND, "x"),
+        EINVAL);
     assert_int_equal(symlink("loop", at(f, "loop")), 0);
     assert_int_equal(
         write_text(f, "/", at(f, "loop"), 0600, WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, "x"), ELOOP);
@@ -419,15 +329,20 @@ static void writes_more_than_the_window(void **state)
     assert_int_equal(st.st_size, 8 * WIRE_WINDOW);
 }
 
-static void a_full_disk_ends_a_write(void **state)
+static void a_write_that_fails_says_why(void **state)
 {
     struct fixture *f = *state;
+    const struct rlimit small = { 1000, 1000 };
+    static const char text[2000] = { [0 ... 1998] = 'x' };
 
-    /* Stands for every error of write(2): a file may grow no further than this. */
-    (void)f;
-    if (access("/dev/full", F_OK) != 0)
-        skip_because("there is no /dev/full");
-    assert_int_equal(write_text(f, "/", "/dev/full", 0600, 0, "x"), ENOTSUP);
+    /* Stands for a full disk: no file may grow further than this. */
+    assert_int_equal(prlimit(f->h.pid, RLIMIT_FSIZE, &small, NULL), 0);
+    assert_int_equal(write_text(f, "/", at(f, "large"), 0600, WIRE_WRITE_CREATE, text), EFBIG);
+    assert_int_equal(
+        write_text(f, "/", at(f, "atomic"), 0600, WIRE_WRITE_CREATE | WIRE_WRITE_ATOMIC, text),
+        EFBIG);
+    assert_int_equal(access(at(f, "atomic"), F_OK), -1);
+    assert_int_equal(write_text(f, "/", at(f, "small"), 0600, WIRE_WRITE_CREATE, "fits"), 0);
 }
 
 static void makes_moves_and_removes(void **state)
@@ -532,84 +447,6 @@ static void stats_with_and_without_following(void **state)
     assert_int_equal(call(f, WIRE_STAT, "relative", "x", "1", 1, 0), EINVAL);
 }
 
-static void lists_in_order_folders_before_their_contents(void **state)
-{
-    struct fixture *f = *state;
-    char lines[4096];
-    struct host_channel *ch;
-
-    assert_int_equal(mkdir(at(f, "b"), 0700), 0);
-    assert_int_equal(mkdir(at(f, "b/deep"), 0700), 0);
-    put_file(f, "b/deep/x", "", 0600);
-    put_file(f, "b/.hidden", "", 0600);
-    put_file(f, "c", "", 0600);
-    put_file(f, "a", "", 0600);
-    assert_int_equal(symlink("b", at(f, "d")), 0);
-    ch = list(f, "/", f->dir, 9, 100, false, lines, sizeof lines);
-    assert_string_equal(lines, "a\nb/\nb/deep/\nb/deep/x\nc\nd -> b\n");
-    assert_int_equal(ch->eof, 1);
-    (void)list(f, "/", f->dir, 1, 100, false, lines, sizeof lines);
-    assert_string_equal(lines, "a\nb/\nc\nd -> b\n");
-    (void)list(f, f->dir, "b", 2, 100, true, lines, sizeof lines);
-    assert_string_equal(lines, ".hidden\ndeep/\ndeep/x\n");
-    (void)list(f, "/", f->dir, 9, 3, true, lines, sizeof lines);
-    assert_string_equal(lines, "a\nb/\nb/.hidden\n");
-    (void)list(f, "/", f->dir, 9, 0, true, lines, sizeof lines);
-    assert_string_equal(lines, "");
-    assert_int_equal(list(f, "/", at(f, "a"), 1, 9, true, lines, sizeof lines)->status, ENOTDIR);
-    assert_int_equal(list(f, "/", at(f, "z"), 1, 9, true, lines, sizeof lines)->status, ENOENT);
-}
-
-static void lists_many_with_credit_and_only_the_first_of_too_many(void **state)
-{
-    struct fixture *f = *state;
-    enum { FILES = 6000 };
-    size_t size = FILES * 64;
-    char *lines = malloc(size);
-    char *line, *rest = NULL;
-    int count = 0;
-
-    assert_non_null(lines);
-    for (int i = 0; i < FILES; i++) {
-        char name[64];
-
-        (void)snprintf(name, sizeof name, "file-with-some-name-%06d", (i * 7919) % FILES);
-        put_file(f, name, "", 0600);
-    }
-    (void)list(f, "/", f->dir, 1, 100000, true, lines, size);
-    for (line = strtok_r(lines, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        char want[64];
-
-        (void)snprintf(want, sizeof want, "file-with-some-name-%06d", count++);
-        assert_string_equal(line, want);
-    }
-    assert_int_equal(count, FILES);
-    (void)list(f, "/", f->dir, 1, 2, true, lines, size);
-    assert_string_equal(lines, "file-with-some-name-000000\nfile-with-some-name-000001\n");
-    free(lines);
-}
-
-static void a_listing_nobody_takes_does_not_hold_up_others(void **state)
-{
-    struct fixture *f = *state;
-    uint8_t bytes[1024];
-    struct wire_out o = host_path(bytes, sizeof bytes, "/", "/");
-    struct host_channel *ch;
-
-    f->h.no_credit = true;
-    wire_put_u32(&o, 1000);
-    wire_put_u32(&o, UINT32_MAX);
-    wire_put_u8(&o, 1);
-    ch = host_ask(&f->h, WIRE_LIST, o.data, o.len);
-    /* An entry is sent whole, so a few bytes may be left of the window. */
-    HOST_UNTIL(&f->h, ch->out[0].len > WIRE_WINDOW - 8400 || ch->closed);
-    for (int i = 0; i < 10; i++)
-        host_sync(&f->h);
-    assert_true(ch->out[0].len <= WIRE_WINDOW);
-    host_close(&f->h, ch);
-    HOST_UNTIL(&f->h, ch->closed);
-}
-
 static void refuses_malformed_requests(void **state)
 {
     struct fixture *f = *state;
@@ -645,13 +482,10 @@ int main(void)
         T(writes_as_the_flags_say),
         T(replaces_atomically),
         T(writes_more_than_the_window),
-        T(a_full_disk_ends_a_write),
+        T(a_write_that_fails_says_why),
         T(makes_moves_and_removes),
         T(removes_large_and_deep_trees_and_follows_no_link),
         T(stats_with_and_without_following),
-        T(lists_in_order_folders_before_their_contents),
-        T(lists_many_with_credit_and_only_the_first_of_too_many),
-        T(a_listing_nobody_takes_does_not_hold_up_others),
         T(refuses_malformed_requests),
     };
     int failed;

@@ -1,6 +1,7 @@
 /*
- * test_inside_host - a small host for tests of the guest: starts the program, sends what it is told,
- * and sorts what comes back by channel.  Whatever takes longer than HOST_DEADLINE_MS fails the test.
+ * test_inside_host - a small host for tests of the guest: starts the program, sends what it is
+ * told, and sorts what comes back by channel.  Whatever takes longer than HOST_DEADLINE_MS fails
+ * the test.
  */
 #pragma once
 
@@ -366,16 +367,16 @@ static inline bool host_pump(struct host *h, int wait_ms)
 }
 
 /** Read until @cond holds. */
-#define HOST_UNTIL(h, cond)                                                         \
-    do {                                                                            \
-        int64_t end_ = host_now_ms() + HOST_DEADLINE_MS;                            \
-        while (!(cond)) {                                                           \
-            if ((h)->over)                                                          \
-                fail_msg("the guest hung up before: %s", #cond);                    \
-            if (host_now_ms() > end_)                                               \
-                fail_msg("this did not come to be: %s", #cond);                     \
-            (void)host_pump((h), 100);                                              \
-        }                                                                           \
+#define HOST_UNTIL(h, cond)                                      \
+    do {                                                         \
+        int64_t end_ = host_now_ms() + HOST_DEADLINE_MS;         \
+        while (!(cond)) {                                        \
+            if ((h)->over)                                       \
+                fail_msg("the guest hung up before: %s", #cond); \
+            if (host_now_ms() > end_)                            \
+                fail_msg("this did not come to be: %s", #cond);  \
+            (void)host_pump((h), 100);                           \
+        }                                                        \
     } while (0)
 
 /** Read until the guest has hung up. */

@@ -211,9 +211,36 @@ static void the_first_process_cannot_be_killed_from_inside(void **state)
     ch = host_run(h, 0, "kill -KILL -1; echo and still");
     HOST_UNTIL(h, ch->closed);
     host_sync(h);
-    ch = host_run(h, 0, "cat /proc/1/environ /proc/1/maps > /dev/null && echo readable;"
-                        " grep -c . /proc/1/status > /dev/null && echo visible");
+    ch = host_run(h, 0,
+                  "cat /proc/1/environ /proc/1/maps > /dev/null && echo readable;"
+                  " grep -c . /proc/1/status > /dev/null && echo visible");
     assert_null(strstr(host_text(&ch->out[WIRE_STREAM_OUT]), "readable"));
+}
+
+/* A program that stops everything, and with it those that are about to start, stops the guest not.
+ */
+static void goes_on_while_somebody_stops_everybody(void **state)
+{
+    struct host *h = *state;
+    struct host_channel *bully, *victims[30];
+    const char *argv[] = { "true", NULL };
+
+    if (!have_first(h))
+        return;
+    bully = host_shell(h, 0, "echo ready; while :; do kill -STOP -1; done");
+    HOST_UNTIL(h, bully->out[WIRE_STREAM_OUT].len == 6);
+    for (size_t i = 0; i < ARRAY_LEN(victims); i++) {
+        victims[i] = host_spawn(h, 0, "/", argv);
+        host_sync(h);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(victims); i++)
+        host_close(h, victims[i]);
+    for (size_t i = 0; i < ARRAY_LEN(victims); i++)
+        HOST_UNTIL(h, victims[i]->closed);
+    host_signal(h, bully, SIGKILL, true);
+    HOST_UNTIL(h, bully->closed);
+    victims[0] = host_run(h, 0, "echo free");
+    assert_string_equal(host_text(&victims[0]->out[WIRE_STREAM_OUT]), "free\n");
 }
 
 static void collects_every_orphan(void **state)
@@ -225,7 +252,8 @@ static void collects_every_orphan(void **state)
         return;
     ch = host_run(h, 0, "for i in 1 2 3 4 5 6 7 8 9 10; do (sh -c : &); done");
     do /* the last ones may be on their way out */
-        ch = host_run(h, 0, "for s in /proc/[0-9]*/stat; do cut -d' ' -f3 $s 2>/dev/null; done | grep -c Z");
+        ch = host_run(
+            h, 0, "for s in /proc/[0-9]*/stat; do cut -d' ' -f3 $s 2>/dev/null; done | grep -c Z");
     while (strcmp(host_text(&ch->out[WIRE_STREAM_OUT]), "0\n") != 0);
 }
 
@@ -281,7 +309,7 @@ static void what_a_sandbox_may_not_do_is_refused(void **state)
 static void refuses_options_it_does_not_know(void **state)
 {
     static const char *const rows[][4] = {
-        { "--nonsense", NULL }, { "--port", NULL }, { "--port", "x", NULL },
+        { "--nonsense", NULL },      { "--port", NULL }, { "--port", "x", NULL },
         { "--port", "65536", NULL }, { "extra", NULL },
     };
 
@@ -319,6 +347,7 @@ int main(void)
         F(syncs_without_stopping),
         F(shuts_down),
         F(the_first_process_cannot_be_killed_from_inside),
+        F(goes_on_while_somebody_stops_everybody),
         F(collects_every_orphan),
         F(carries_the_proxy_port),
         F(what_a_sandbox_may_not_do_is_refused),

@@ -1,6 +1,7 @@
 /*
- * Programs in the guest: how they start, what comes from them and in what order, how they end.  Every test
- * drives the real program over a stream, the static one and one built with the test's own flags.
+ * Programs in the guest: how they start, what comes from them and in what order, how they end.
+ * Every test drives the real program over a stream, the static one and one built with the test's
+ * own flags.
  */
 #include "tests/unit/test_inside_host.h"
 
@@ -43,8 +44,7 @@ static void reports_exit_codes_and_signals(void **state)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct host_channel *ch = host_run(*state, 0, rows[i].command);
 
-        if (!ch->exited || ch->end.signalled != rows[i].signalled ||
-            ch->end.value != rows[i].value)
+        if (!ch->exited || ch->end.signalled != rows[i].signalled || ch->end.value != rows[i].value)
             fail_msg("%s: %d %u", rows[i].command, ch->end.signalled, ch->end.value);
         assert_true(host_pid(ch) > 0);
         assert_true(ch->end.maxrss_bytes > 0);
@@ -62,8 +62,8 @@ static void carries_both_output_streams(void **state)
 
 static void merges_in_true_order(void **state)
 {
-    struct host_channel *ch = host_run(*state, WIRE_SPAWN_MERGE,
-                                       "for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done");
+    struct host_channel *ch =
+        host_run(*state, WIRE_SPAWN_MERGE, "for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done");
 
     assert_string_equal(host_text(&ch->out[WIRE_STREAM_OUT]),
                         "o1\ne1\no2\ne2\no3\ne3\no4\ne4\no5\ne5\n");
@@ -97,7 +97,8 @@ static void feeds_stdin_beyond_the_window_with_credit(void **state)
 static void drops_stdin_that_nobody_reads(void **state)
 {
     struct host *h = *state;
-    struct host_channel *ch = host_shell(h, WIRE_SPAWN_STDIN, "exec 0<&-; echo shut; read x < /proc/self/stat; kill -STOP $$");
+    struct host_channel *ch = host_shell(
+        h, WIRE_SPAWN_STDIN, "exec 0<&-; echo shut; read x < /proc/self/stat; kill -STOP $$");
     static uint8_t block[WIRE_PAYLOAD_MAX];
 
     HOST_UNTIL(h, ch->out[WIRE_STREAM_OUT].len == 5);
@@ -154,10 +155,11 @@ static void starts_in_the_folder_with_the_environment_given(void **state)
 
 static void leaves_no_descriptor_signal_or_group_of_its_own(void **state)
 {
-    struct host_channel *ch = host_run(
-        *state, 0,
-        "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign|Cgt)' /proc/$$/status | tr -s '\\t' ' ';"
-        " set -- $(cat /proc/$$/stat); [ $5 = $$ ] && [ $6 = $$ ] && echo own; ulimit -c");
+    struct host_channel *ch =
+        host_run(*state, 0,
+                 "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign|Cgt)' /proc/$$/status | "
+                 "tr -s '\\t' ' ';"
+                 " set -- $(cat /proc/$$/stat); [ $5 = $$ ] && [ $6 = $$ ] && echo own; ulimit -c");
 
     assert_contains(host_text(&ch->out[WIRE_STREAM_OUT]), "0 1 2 3 SigBlk: 0000000000000000");
     assert_contains(host_text(&ch->out[WIRE_STREAM_OUT]), "SigIgn: 0000000000000000");
@@ -185,7 +187,8 @@ static void sends_everything_before_the_exit(void **state)
 static void does_not_hold_back_the_exit_for_who_is_left_behind(void **state)
 {
     struct host *h = *state;
-    struct host_channel *ch = host_shell(h, 0, "(trap '' HUP; echo $$ >&2; read x < /proc/self/stat; exec sleep 300) & echo first");
+    struct host_channel *ch = host_shell(
+        h, 0, "(trap '' HUP; echo $$ >&2; read x < /proc/self/stat; exec sleep 300) & echo first");
 
     HOST_UNTIL(h, ch->exited);
     host_sync(h);
@@ -266,7 +269,8 @@ static void prints_come_before_a_control_message(void **state)
             assert_false(h->over);
             (void)host_pump(h, HOST_DEADLINE_MS);
         }
-        /* Frames that come together are looked at together, so this checks no less than the order. */
+        /* Frames that come together are looked at together, so this checks no less than the order.
+         */
         (void)snprintf(want, sizeof want, "out%d\n", i);
         assert_contains(host_text(&ch->out[WIRE_STREAM_OUT]), want);
         (void)snprintf(want, sizeof want, "err%d\n", i);
@@ -368,8 +372,9 @@ static void refuses_malformed_requests(void **state)
 static void gives_a_terminal(void **state)
 {
     struct host *h = *state;
-    struct host_channel *ch = host_shell(
-        h, WIRE_SPAWN_PTY, "test -t 0 && test -t 1 && test -t 2 && stty size && tty >/dev/tty; read a; echo got $a; stty size");
+    struct host_channel *ch = host_shell(h, WIRE_SPAWN_PTY,
+                                         "test -t 0 && test -t 1 && test -t 2 && stty size && tty "
+                                         ">/dev/tty; read a; echo got $a; stty size");
     uint8_t size[4];
     struct wire_out o = { .data = size, .cap = sizeof size };
 
@@ -388,7 +393,8 @@ static void gives_a_terminal(void **state)
 static void ends_a_terminals_input_with_its_character(void **state)
 {
     struct host *h = *state;
-    struct host_channel *ch = host_shell(h, WIRE_SPAWN_PTY, "stty -echo; echo ready; cat; echo done");
+    struct host_channel *ch =
+        host_shell(h, WIRE_SPAWN_PTY, "stty -echo; echo ready; cat; echo done");
 
     HOST_UNTIL(h, strstr(host_text(&ch->out[WIRE_STREAM_OUT]), "ready\r\n"));
     host_send(h, ch->number, WIRE_DATA, 0, "half a line", 11);
@@ -400,7 +406,8 @@ static void ends_a_terminals_input_with_its_character(void **state)
 static void interrupts_through_the_terminal(void **state)
 {
     struct host *h = *state;
-    struct host_channel *ch = host_shell(h, WIRE_SPAWN_PTY, "trap 'echo caught; exit 3' INT; echo ready; while :; do :; done");
+    struct host_channel *ch = host_shell(
+        h, WIRE_SPAWN_PTY, "trap 'echo caught; exit 3' INT; echo ready; while :; do :; done");
 
     HOST_UNTIL(h, strstr(host_text(&ch->out[WIRE_STREAM_OUT]), "ready\r\n"));
     host_send(h, ch->number, WIRE_DATA, 0, "\003", 1);
@@ -412,7 +419,8 @@ static void interrupts_through_the_terminal(void **state)
 static void signals_the_group(void **state)
 {
     struct host *h = *state;
-    struct host_channel *ch = host_shell(h, 0, "trap 'echo term; exit 9' TERM; sh -c 'echo ready; exec sleep 100' & wait");
+    struct host_channel *ch = host_shell(
+        h, 0, "trap 'echo term; exit 9' TERM; sh -c 'echo ready; exec sleep 100' & wait");
 
     HOST_UNTIL(h, ch->out[WIRE_STREAM_OUT].len == 6);
     host_signal(h, ch, SIGTERM, false);
@@ -425,7 +433,8 @@ static void signals_the_tree_beyond_the_group(void **state)
 {
     struct host *h = *state;
     struct host_channel *ch = host_shell(
-        h, 0, "setsid sh -c 'echo $$; sleep 200 & sleep 300' & setsid sh -c 'echo $$; sleep 300' & wait");
+        h, 0,
+        "setsid sh -c 'echo $$; sleep 200 & sleep 300' & setsid sh -c 'echo $$; sleep 300' & wait");
     char *rest;
     pid_t first, second;
 

@@ -9,7 +9,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 aios=$1 folder=$2
-deadline_s=420 # software emulation on a busy machine; an idle one needs a fifth
+deadline_s=${AIOS_VM_DEADLINE:-420} # software emulation on a busy machine; an idle one needs a fifth
 memory_mb=1024
 
 missing() {
@@ -33,7 +33,7 @@ log=$folder/console.log
 
 # A microvm boots fastest; the disk stays as it is, so that a second run finds the same.
 TMPDIR=$folder timeout -k 10 "$deadline_s" qemu-system-x86_64 \
-  -M microvm,isa-serial=on,rtc=on -accel tcg -cpu max -smp 2 -m "$memory_mb" \
+  -M microvm,isa-serial=on,rtc=on -accel tcg -smp 2 -m "$memory_mb" \
   -nodefaults -no-user-config -no-reboot -display none -monitor none -serial stdio \
   -kernel "$kernel" -initrd "$folder/initramfs.cpio" \
   -append "console=ttyS0 reboot=t panic=-1 quiet loglevel=4" \
