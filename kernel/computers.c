@@ -100,6 +100,11 @@ bool computers_not_found(struct computers *cs, const char *agent, const char *ha
 
 /* ---- the registry ---- */
 
+void computers_set_audit(struct computers *cs, struct audit *audit)
+{
+    cs->audit = audit;
+}
+
 struct computers *computers_new(struct loop *loop, const struct config *config, struct audit *audit,
                                 struct event_bus *bus, struct error *err)
 {

@@ -35,6 +35,9 @@ NODISCARD struct computers *computers_new(struct loop *loop, const struct config
 void computers_free(struct computers *cs);
 DEFINE_CLEANUP(struct computers, computers_free)
 
+/** From now on rows go to @audit.  Before the first create. */
+void computers_set_audit(struct computers *cs, struct audit *audit);
+
 /** Take over @b.  Before the first create. */
 NODISCARD bool computers_add_backend(struct computers *cs, struct computer_backend *b,
                                      struct error *err);

@@ -46,12 +46,20 @@ static bool open_audit(struct kernel *k, struct error *err)
     return true;
 }
 
-/* A server that cannot record stays up and says so at each call: whoever starts it sees the reason,
+/* With the first syscall, so that a server that is only asked what it can do touches no disk.
+ * A server that cannot record stays up and says so at each call: whoever starts it sees the reason,
  * and nothing is ever done unrecorded. */
-static void open_audit_or_refuse(struct kernel *k)
+void kernel_open_audit(struct kernel *k)
 {
-    if (!k->config->audit.enabled || open_audit(k, &k->audit_error))
+    if (k->audit_tried)
         return;
+    k->audit_tried = true;
+    if (!k->config->audit.enabled)
+        return;
+    if (open_audit(k, &k->audit_error)) {
+        computers_set_audit(k->computers, k->audit);
+        return;
+    }
     error_prefix(&k->audit_error, "the audit log cannot be written, so nothing is done (see the "
                                   "configuration keys audit.dir and audit.enabled)");
     log_line(LOG_ERROR, "audit_unavailable", "why=%s", LOG_ESC(k->audit_error.text));
@@ -108,8 +116,7 @@ struct kernel *kernel_new(struct loop *loop, const struct config *config, struct
         if (!make_class(k, (enum syscall_class) class, err))
             return NULL;
     }
-    open_audit_or_refuse(k);
-    k->computers = computers_new(loop, config, k->audit, k->bus, err);
+    k->computers = computers_new(loop, config, NULL, k->bus, err);
     if (!k->computers)
         return NULL;
     return STEAL(k);

@@ -20,13 +20,16 @@ struct kernel {
     struct loop *loop;
     const struct config *config;
     struct access *access;
-    struct audit *audit;      /* NULL: switched off, or see audit_error */
-    struct error audit_error; /* why the audit could not be opened: every syscall is refused */
     struct event_bus *bus;
     struct toolmgr *tools;
     struct computers *computers;
     struct sched *scheds[SYSCALL_CLASS_COUNT];
     struct workers *workers[SYSCALL_CLASS_COUNT];
+
+    /* constant once the first syscall has been submitted */
+    bool audit_tried;
+    struct audit *audit;      /* NULL: switched off, or see audit_error */
+    struct error audit_error; /* why the audit could not be opened: every syscall is refused */
 
     /* the loop's */
     uint64_t next_id;
@@ -40,6 +43,9 @@ struct kernel {
     size_t agent_count;
     size_t agent_cap;
 };
+
+/** Open the audit if it is on and nobody has tried yet.  Loop. */
+void kernel_open_audit(struct kernel *k);
 
 /** workers_fn: one popped syscall, to its end and on its way back to the loop. */
 void kernel_work(void *kernel, struct syscall *sc);

@@ -328,6 +328,7 @@ bool kernel_submit(struct kernel *k, struct syscall *sc, struct error *err)
 
     loop_assert_owner(k->loop);
     assert(sc->state == SYSCALL_CREATED && sc->done);
+    kernel_open_audit(k);
     if (submit(k, sc, &why))
         return true;
     sc->state = SYSCALL_FAILED;

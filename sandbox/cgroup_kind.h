@@ -10,6 +10,7 @@
 
 #include "kernel/base/list.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/cgroup_guard.h"
 
 #define CGROUP_SERVER_SIZE 64
 #define CGROUP_NAME_SIZE   96
@@ -83,6 +84,7 @@ struct cgroup {
     char name[CGROUP_NAME_SIZE];
     unsigned trees; /* v1: bit mask of the trees that hold a group of ours */
     int dir_fd;     /* v2 */
+    struct cgroup_guard guard; /* v1, while it is frozen */
     atomic_int counter_fds[CGROUP_COUNT_KEPT];
     struct {
         struct list link;

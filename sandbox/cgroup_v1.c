@@ -237,6 +237,7 @@ static void v1_remove(struct cgroup *g)
     }
     if (freezer >= 0 && g->trees & 1u << freezer)
         (void)remove_one(g->host, (size_t)freezer, g->name, deadline_ns);
+    cgroup_guard_end(&g->guard);
 }
 
 static bool v1_enter(struct cgroup_host *host, struct cgroup *g, struct error *err)
@@ -260,15 +261,11 @@ static void v1_started(struct cgroup *g, pid_t init_pid)
     (void)init_pid;
 }
 
-static bool v1_freeze(struct cgroup *g, bool frozen, int64_t deadline_ns)
+static bool set_frozen(const struct cgroup *g, int base, const char *want, int64_t deadline_ns)
 {
-    int base = base_of(g, CGROUP_FREEZER);
-    const char *want = frozen ? "FROZEN" : "THAWED";
     unsigned attempt = 0;
     char state[32];
 
-    if (base < 0)
-        return false;
     do {
         /* Written again each time: a process that was being made can hold up the first try. */
         if (!cgroup_write(base, g->name, "freezer.state", want, NULL))
@@ -277,9 +274,22 @@ static bool v1_freeze(struct cgroup *g, bool frozen, int64_t deadline_ns)
             !strncmp(state, want, strlen(want)))
             return true;
     } while (cgroup_pause(deadline_ns, &attempt));
-    if (frozen)
-        thaw(base, g->name);
     return false;
+}
+
+static bool v1_freeze(struct cgroup *g, bool frozen, int64_t deadline_ns)
+{
+    int base = base_of(g, CGROUP_FREEZER);
+    bool ok;
+
+    if (base < 0 || (frozen && !g->guard.pid && !cgroup_guard_start(&g->guard, base, g->name)))
+        return false;
+    ok = set_frozen(g, base, frozen ? "FROZEN" : "THAWED", deadline_ns);
+    if (frozen && !ok)
+        thaw(base, g->name);
+    if (frozen != ok)
+        cgroup_guard_end(&g->guard); /* it goes on, or never stood still */
+    return ok;
 }
 
 static uint64_t read_number(const struct cgroup *g, enum cgroup_controller which, const char *file)

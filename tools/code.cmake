@@ -11,6 +11,8 @@ foreach(file code.c code_context.c code_drivers.c code_drivers.S code_frame.c co
   endif()
 endforeach()
 
+add_unit_test(code_context tools)
+add_unit_test(code_drivers tools)
 add_unit_test(code_frame tools)
 add_fuzz_target(code_frame tools)
 add_unit_test(code tools kernel sandbox guest_image)

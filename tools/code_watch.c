@@ -134,8 +134,7 @@ void code_look_locked(struct code_context *ctx)
 bool code_await_control(struct code_context *ctx, struct run *run, uint64_t at,
                         const struct wait *w, struct error *err)
 {
-    struct wait soon = { .deadline_ns = MIN(w->deadline_ns, clock_now_ns() + REACT_NS),
-                         .cancel = w->cancel };
+    struct wait soon = { .cancel = w->cancel };
     uint64_t beyond[WIRE_STREAM_COUNT] = { 0 };
     struct error late = ERROR_INIT;
     struct run_info info;
@@ -147,6 +146,7 @@ bool code_await_control(struct code_context *ctx, struct run *run, uint64_t at,
     if (info.reason != RUN_LIVE || info.guest.total[WIRE_STREAM_CONTROL] > at)
         return true;
     /* It closed its way to us: it is ending, or of no use any more. */
+    soon.deadline_ns = MIN(w->deadline_ns, clock_add_ns(clock_now_ns(), REACT_NS));
     if (run_wait(run, 0, NULL, &soon, &late))
         return true;
     if (late.code != ERR_TIMEOUT) {
@@ -168,7 +168,6 @@ bool code_await_control(struct code_context *ctx, struct run *run, uint64_t at,
 void code_push_locked(struct code_context *ctx)
 {
     int64_t now_ns = clock_now_ns();
-
     unsigned push = ctx->pushes++;
 
     if (push == 0) {

@@ -4,6 +4,10 @@
 #include <string.h>
 #include <vterm.h>
 
+/* libvterm puts four bytes on the stack for each that it is given, and what a program prints has
+ * any length. */
+#define PIECE_BYTES 1024u
+
 struct screen {
     VTerm *vt;
     VTermScreen *screen; /* vt's */
@@ -43,7 +47,7 @@ void screen_free(struct screen *s)
 void screen_feed(struct screen *s, const char *data, size_t len)
 {
     while (len > 0) {
-        size_t taken = vterm_input_write(s->vt, data, len);
+        size_t taken = vterm_input_write(s->vt, data, MIN(len, PIECE_BYTES));
 
         if (taken == 0 || taken > len)
             return;

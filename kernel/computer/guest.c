@@ -119,6 +119,7 @@ static void let_go(struct guest *g)
     pthread_mutex_unlock(&g->lock);
 
     guest_ref(g);
+    loop_timer_stop(g->loop, &g->pace);
     if (g->polling)
         uv_close((uv_handle_t *)&g->poll, on_closed);
     else

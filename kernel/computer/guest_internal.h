@@ -102,6 +102,7 @@ struct guest {
     int polled; /* events asked for */
     struct wire_reader reader;
     struct guest_after after;
+    struct loop_timer pace; /* armed while a flooding run waits for credit */
 
     /* lock */
     struct guest_events events;
@@ -238,6 +239,7 @@ struct guest_run {
     /* lock */
     struct ring rings[WIRE_STREAM_COUNT];
     uint64_t output; /* bytes of all streams */
+    uint32_t held[WIRE_STREAM_COUNT]; /* credit that a flood is made to wait for */
     unsigned users;  /* references that are not the table's or a post's */
     uint32_t status; /* of the reply */
     uint8_t stage;   /* where a spawn failed: SPAWN_STAGE_* or 0 */

@@ -9,6 +9,11 @@
 #define OUTPUT_MASK \
     ((1u << WIRE_STREAM_OUT) | (1u << WIRE_STREAM_ERR) | (1u << WIRE_STREAM_CONTROL))
 
+#define PACE_FREE (4u << 20)
+#define PACE_NS   (5 * CLOCK_NS_PER_MS)
+
+static const struct chan_type run_type;
+
 static struct guest_run *run_of(struct chan *ch)
 {
     return CONTAINER_OF(ch, struct guest_run, chan);
@@ -63,13 +68,52 @@ static const char *on_reply(struct chan *ch, uint32_t status, struct wire_in *in
     return NULL;
 }
 
+/* What a run writes beyond PACE_FREE bytes is taken at a window each PACE_NS, 50 MiB/s: one that floods
+ * would otherwise keep the loop from everybody else just to fill a ring that forgets. */
+static void on_pace(struct loop_timer *timer)
+{
+    struct guest *g = CONTAINER_OF(timer, struct guest, pace);
+
+    pthread_mutex_lock(&g->lock);
+    for (size_t i = 0; i < CHAN_BUCKETS; i++) {
+        for (struct chan *ch = g->buckets[i]; ch; ch = ch->next) {
+            struct guest_run *run = run_of(ch);
+
+            if (ch->type != &run_type)
+                continue;
+            for (unsigned stream = 0; stream < WIRE_STREAM_COUNT; stream++) {
+                if (run->held[stream] > 0)
+                    chan_consumed_locked(ch, stream, run->held[stream]);
+                run->held[stream] = 0;
+            }
+        }
+    }
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void take_slowly(struct chan *ch, unsigned stream, size_t len)
+{
+    struct guest_run *run = run_of(ch);
+    struct guest *g = ch->g;
+
+    run->held[stream] += (uint32_t)len;
+    if (g->pace.slot == 0 && !loop_timer_start(g->loop, &g->pace,
+                                               clock_add_ns(clock_now_ns(), PACE_NS), on_pace)) {
+        /* No memory to wait with: then at once. */
+        chan_consumed_locked(ch, stream, run->held[stream]);
+        run->held[stream] = 0;
+    }
+}
+
 static const char *on_data(struct chan *ch, unsigned stream, const uint8_t *data, size_t len)
 {
     struct guest_run *run = run_of(ch);
 
     ring_write(&run->rings[stream], data, len);
     run->output += len;
-    if (!run->lossless)
+    if (!run->lossless && run->output > PACE_FREE)
+        take_slowly(ch, stream, len);
+    else if (!run->lossless)
         chan_consumed_locked(ch, stream, len);
     if (run->output > run->max_output && !run->output_over) {
         run->output_over = true;

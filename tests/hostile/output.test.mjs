@@ -108,7 +108,7 @@ test('7: control characters and odd names in an environment are refused by name'
   const computer = await target.computer({ probe: false });
   const bad = [
     [{ A: 'x\u0000y' }, /control character|NUL|U\+0000|zero/i], [{ A: 'x\u001by' }, /control character/],
-    [{ 'A\u0000B': 'x' }, /.+/], [{ 'A=B': 'x' }, /not a name/], [{ '': 'x' }, /not a name/],
+    [{ 'A=B': 'x' }, /not a name/], [{ '': 'x' }, /not a name/],
     [{ 'A\nB': 'x' }, /control character/],
   ];
   for (const [env, want] of bad) {

@@ -114,7 +114,14 @@ export class Target {
     } catch { return []; }
   }
 
-  call(name, args = {}) { return this.raw.call(name, args); }
+  // Or the news that the server has died of it.
+  async orDead(answer) {
+    const dead = this.raw.ended.then((end) => { throw new Error(`the server ended: ${JSON.stringify(end)}`); });
+    dead.catch(() => {});
+    return Promise.race([answer, dead]);
+  }
+
+  call(name, args = {}) { return this.orDead(this.raw.call(name, args)); }
 
   // The handle of a new computer, with the probe at /workspace/probe unless told otherwise.
   async computer({ probe = true, ...args } = {}) {
@@ -171,7 +178,7 @@ export class Target {
   }
 
   async ping() {
-    assert.deepEqual((await this.raw.request('ping')).result, {});
+    assert.deepEqual((await this.orDead(this.raw.request('ping'))).result, {});
   }
 
   async destroy(computer) {

@@ -127,9 +127,9 @@ export class Raw {
   send(message) { this.write(JSON.stringify({ jsonrpc: '2.0', ...message }) + '\n'); }
 
   // The first message that satisfies the predicate, past or future; removed from the list.
-  find(predicate, ms = 60000) {
+  find(predicate, ms = 60000, what = 'such message') {
     return new Promise((done, fail) => {
-      const timer = setTimeout(() => fail(new Error(`no such message in ${ms} ms; there are ` +
+      const timer = setTimeout(() => fail(new Error(`no ${what} in ${ms} ms; there are ` +
         JSON.stringify(this.messages).slice(0, 2000))), ms);
       const look = () => {
         const at = this.messages.findIndex(predicate);
@@ -144,7 +144,8 @@ export class Raw {
 
   async request(method, params, id = this.nextId++) {
     this.send({ id, method, ...(params === undefined ? {} : { params }) });
-    return this.find((m) => m.id === id && !m.method);
+    return this.find((m) => m.id === id && !m.method, 60000,
+      `answer to ${method} ${params?.name ?? ''}`);
   }
 
   initialize(version = '2025-11-25', capabilities = {}) {

@@ -7,9 +7,9 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 aios=$1 folder=$2 release=$3
 
-programs=(bash dash cat chmod cp dmesg env find grep head id ln ls mkdir mkfifo mount mv perl rm
-  rmdir sed seq setpriv sleep sort stat tail timeout touch tr true tty uname unshare wc)
-modules=(overlay virtio_mmio virtio_blk)
+programs=(bash dash cat chmod cp dmesg env find grep head id ln ls mkdir mkfifo mktemp mount mv perl rm
+  rmdir sed seq setpriv sleep stat tail timeout touch tr true tty uname unshare wc)
+modules=(overlay virtio_pci virtio_blk)
 
 rm -rf "$folder"
 mkdir -p "$folder"/{early/{bin,dev,modules,proc,root},disk}

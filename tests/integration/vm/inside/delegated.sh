@@ -1,6 +1,6 @@
 #!/bin/bash
 # The server run by an ordinary user who was given a group.
-cd "$(dirname "$0")" || exit
+cd /test || exit
 . ./lib.sh
 . ./common.sh
 own=/sys/fs/cgroup/user

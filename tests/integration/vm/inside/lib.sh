@@ -1,11 +1,11 @@
 # Sourced by every suite.  `check NAME` runs the function NAME in a shell that stops at the first
 # failing command, and prints one line for the host; what it said follows when it failed.
-suite=$(basename "$0" .sh)
+suite=${0##*/}
+suite=${suite%.sh}
 umask 022
 export AIOS_HOME="$HOME/.aios"
 mkdir -p "$AIOS_HOME"
-work=$(mktemp -d 2>/dev/null || echo "$HOME/work")
-mkdir -p "$work"
+work=$(mktemp -d)
 
 check() {
   local said code

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The server run by an ordinary user to whom nothing was given: resource limits and watching.
-cd "$(dirname "$0")" || exit
+cd /test || exit
 . ./lib.sh
 . ./common.sh
 

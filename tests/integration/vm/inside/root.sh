@@ -1,6 +1,6 @@
 #!/bin/bash
 # The server run by root, where control groups of version 2 are what the machine has.
-cd "$(dirname "$0")" || exit
+cd /test || exit
 . ./lib.sh
 . ./common.sh
 
