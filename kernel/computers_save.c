@@ -314,8 +314,8 @@ static int by_age(const void *a, const void *b)
                        json_string_value(json_object_get(*y, "created")));
 
     return order ? order
-                 : strcmp(json_string_value(json_object_get(*x, "checkpoint")),
-                          json_string_value(json_object_get(*y, "checkpoint")));
+                 : strcmp(json_string_value(json_object_get(*x, "snapshot")),
+                          json_string_value(json_object_get(*y, "snapshot")));
 }
 
 static json_t *sorted(json_t *list)

@@ -1,3 +1,12 @@
 add_unit_test(frame mcp)
 add_unit_test(jsonrpc mcp)
 add_unit_test(revision mcp)
+add_unit_test(peer mcp)
+add_unit_test(stdio mcp)
+add_unit_test(mcp_server mcp)
+if(BUILD_TESTING)
+  set_tests_properties(unit.mcp_server PROPERTIES
+    ENVIRONMENT "AIOS_GOLDEN=${CMAKE_SOURCE_DIR}/tests/golden")
+endif()
+add_unit_test(mcp_call mcp)
+add_unit_test(mcp_memory mcp)

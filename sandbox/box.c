@@ -278,11 +278,12 @@ static struct mounts_plan *make_plan(const struct backend *b, const struct box *
     plan->skeleton = skeleton_path(b->skeleton);
     plan->disk_bytes = spec->disk_bytes;
     plan->inodes = MAX(spec->disk_bytes / BYTES_PER_INODE, INODES_MIN);
-    for (size_t i = 0; i < box->hold.count; i++) {
+    plan->alone = !mounts_opaque();
+    for (size_t i = 0; !plan->alone && i < box->hold.count; i++) {
         plan->lower_root[i] = box->hold.layers[i].root;
         plan->lower_usr[i] = box->hold.layers[i].usr;
+        plan->lower_count++;
     }
-    plan->lower_count = box->hold.count;
     if (!plan_dirs(b, spec, plan, err)) {
         close_dirs(plan);
         free(plan);
@@ -299,6 +300,7 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
                                           .pids = spec->pids,
                                           .cpu_milli = spec->cpu_milli };
     struct mounts_plan *mounts = make_plan(b, box, spec, err);
+    struct layer_tree trees[LAYER_TREES];
     struct launch_plan plan = {
         .cgroup_host = b->groups,
         .mounts = mounts,
@@ -312,9 +314,16 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
 
     if (!mounts)
         return false;
-    box->group = cgroup_new(b->groups, &limits, err);
+    if (mounts->alone && box->hold.count)
+        mounts->saved = checkpoint_open(&box->hold, trees, spec->disk_bytes, err);
+    if (!mounts->alone || !box->hold.count || mounts->saved)
+        box->group = cgroup_new(b->groups, &limits, err);
     plan.cgroup = box->group;
     box->launched = box->group && launch_run(b->launcher, &plan, &box->run, w, err);
+    checkpoint_close(mounts->saved, trees);
+    /* What was copied is the computer's own. */
+    if (mounts->saved)
+        checkpoint_release(b->checkpoints, &box->hold);
     close_dirs(mounts);
     free(mounts);
     if (!box->launched)

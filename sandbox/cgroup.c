@@ -171,9 +171,9 @@ int cgroup_clone_fd(const struct cgroup *g)
     return g ? g->dir_fd : -1;
 }
 
-bool cgroup_enter(struct cgroup_host *host, struct cgroup *g, struct error *err)
+bool cgroup_enter(const struct cgroup *g)
 {
-    return host->kind->enter(host, g, err);
+    return !g->host->kind->enter || g->host->kind->enter(g);
 }
 
 void cgroup_started(struct cgroup *g, pid_t init_pid)

@@ -2,10 +2,10 @@
  * cgroup - limits and accounting for one sandbox: v2, v1, or neither.
  *
  * v2: one group per sandbox below a delegated folder; the child is cloned into it
- *   (CLONE_INTO_CGROUP).  v1: one group per hierarchy (memory, pids, cpu, cpuacct, freezer); the
- *   launcher thread enters the groups itself (writing "0" to tasks is cheap, where moving another
- *   process costs a grace period of milliseconds), clones, and leaves.  none: nothing is made;
- * limits are resource limits of the child, and a watcher sums up /proc.
+ *   (CLONE_INTO_CGROUP).  v1: one group per hierarchy (memory, pids, cpu, cpuacct, freezer), which the
+ *   child enters itself, first of all: writing "0" to tasks is cheap, where moving another process
+ *   costs a grace period of milliseconds.  none: nothing is made; limits are resource limits of
+ *   the child, and a watcher sums up /proc.
  *
  * Groups are named "aios-<server>-<n>", <server> being unguessable and known to a lock file in the
  * runtime folder, so that a later server can tell which groups are orphans.
@@ -56,8 +56,9 @@ DEFINE_CLEANUP(struct cgroup, cgroup_free)
 /** v2: the folder's descriptor for CLONE_INTO_CGROUP, borrowed; -1 for the others. */
 int cgroup_clone_fd(const struct cgroup *g);
 
-/** v1: move the calling thread in; NULL moves it back to where it began.  Others: nothing. */
-NODISCARD bool cgroup_enter(struct cgroup_host *host, struct cgroup *g, struct error *err);
+/** v1: move the calling process, which has one thread, in; others: nothing.  Async-signal-safe, for
+ *  the child of a clone.  False with errno. */
+NODISCARD bool cgroup_enter(const struct cgroup *g);
 
 /** The guest runs and is PID @init_pid.  none: the watcher looks after it from now on. */
 void cgroup_started(struct cgroup *g, pid_t init_pid);

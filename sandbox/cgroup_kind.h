@@ -41,7 +41,6 @@ enum cgroup_controller {
 /** One mounted hierarchy of version 1; it may serve several controllers ("cpu,cpuacct"). */
 struct v1_tree {
     int base_fd;          /* our groups are made below it */
-    int home_fd;          /* "tasks" of the group that we live in, to come back to */
     unsigned controllers; /* bit mask of 1 << enum cgroup_controller */
 };
 
@@ -106,7 +105,7 @@ struct cgroup_kind {
                   struct error *err);
     bool (*make)(struct cgroup *g, const struct cgroup_limits *limits, struct error *err);
     void (*remove)(struct cgroup *g);
-    bool (*enter)(struct cgroup_host *host, struct cgroup *g, struct error *err);
+    bool (*enter)(const struct cgroup *g); /* NULL: nothing to do */
     void (*started)(struct cgroup *g, pid_t init_pid);
     bool (*freeze)(struct cgroup *g, bool frozen, int64_t deadline_ns);
     void (*usage)(struct cgroup *g, pid_t init_pid, struct computer_usage *ret);

@@ -261,14 +261,6 @@ static void none_remove(struct cgroup *g)
     pthread_mutex_unlock(&g->host->none.lock);
 }
 
-static bool none_enter(struct cgroup_host *host, struct cgroup *g, struct error *err)
-{
-    (void)host;
-    (void)g;
-    (void)err;
-    return true;
-}
-
 static void none_started(struct cgroup *g, pid_t init_pid)
 {
     struct none_host *none = &g->host->none;
@@ -319,7 +311,6 @@ const struct cgroup_kind cgroup_none = {
     .check = none_check,
     .make = none_make,
     .remove = none_remove,
-    .enter = none_enter,
     .started = none_started,
     .freeze = none_freeze,
     .usage = none_usage,

@@ -54,19 +54,11 @@ static int open_writable(const char *point, const char *below)
     return fd;
 }
 
-static int open_home(const char *point, const char *below)
-{
-    char path[600];
-
-    (void)snprintf(path, sizeof path, "%s%s/tasks", point, strcmp(below, "/") ? below : "");
-    return open(path, O_WRONLY | O_CLOEXEC);
-}
-
 static bool take_mount(void *arg, const struct cgroup_mount *mount)
 {
     struct v1_probe *p = arg;
     struct v1_host *v1 = &p->host->v1;
-    struct v1_tree tree = { .base_fd = -1, .home_fd = -1 };
+    struct v1_tree tree = { .base_fd = -1 };
     char below[256] = "/";
     const char *any = NULL;
 
@@ -84,15 +76,10 @@ static bool take_mount(void *arg, const struct cgroup_mount *mount)
         (void)snprintf(below, sizeof below, "/");
     /* Below our own group its limits hold for us too; where that cannot be, at the root. */
     tree.base_fd = open_writable(mount->point, below);
-    tree.home_fd = open_home(mount->point, below);
     if (tree.base_fd < 0)
         tree.base_fd = open_writable(mount->point, "/");
-    if (tree.home_fd < 0)
-        tree.home_fd = open_home(mount->point, "/");
-    if (tree.base_fd < 0 || tree.home_fd < 0) {
+    if (tree.base_fd < 0) {
         p->denied = errno;
-        fd_close(tree.base_fd);
-        fd_close(tree.home_fd);
         return true;
     }
     for (size_t i = 0; i < CGROUP_CONTROLLER_COUNT; i++) {
@@ -105,10 +92,8 @@ static bool take_mount(void *arg, const struct cgroup_mount *mount)
 
 static void v1_fini(struct cgroup_host *host)
 {
-    for (size_t i = 0; i < host->v1.count; i++) {
+    for (size_t i = 0; i < host->v1.count; i++)
         fd_close(host->v1.trees[i].base_fd);
-        fd_close(host->v1.trees[i].home_fd);
-    }
     host->v1.count = 0;
 }
 
@@ -240,17 +225,27 @@ static void v1_remove(struct cgroup *g)
     cgroup_guard_end(&g->guard);
 }
 
-static bool v1_enter(struct cgroup_host *host, struct cgroup *g, struct error *err)
+/* Async-signal-safe: the child of a clone runs it. */
+static bool v1_enter(const struct cgroup *g)
 {
-    for (size_t i = 0; i < host->v1.count; i++) {
-        const struct v1_tree *tree = &host->v1.trees[i];
+    char path[sizeof g->name + sizeof "/tasks"];
+    size_t len = strlen(g->name);
 
-        if (g) {
-            if (g->trees & 1u << i && !cgroup_write(tree->base_fd, g->name, "tasks", "0", err))
-                return false;
-        } else if (write(tree->home_fd, "0", 1) != 1) {
-            return error_set_errno(err, errno, "leave a cgroup of hierarchy %zu", i);
+    memcpy(path, g->name, len);
+    memcpy(path + len, "/tasks", sizeof "/tasks");
+    for (size_t i = 0; i < g->host->v1.count; i++) {
+        ssize_t n = -1;
+        int fd;
+
+        if (!(g->trees & 1u << i))
+            continue;
+        fd = openat(g->host->v1.trees[i].base_fd, path, O_WRONLY | O_CLOEXEC);
+        if (fd >= 0) {
+            n = write(fd, "0", 1);
+            fd_close(fd);
         }
+        if (n != 1)
+            return false;
     }
     return true;
 }

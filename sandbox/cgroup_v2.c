@@ -249,14 +249,6 @@ static void v2_remove(struct cgroup *g)
     remove_named(g->host->v2.base_fd, g->name, clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS));
 }
 
-static bool v2_enter(struct cgroup_host *host, struct cgroup *g, struct error *err)
-{
-    (void)host;
-    (void)g;
-    (void)err;
-    return true;
-}
-
 static void v2_started(struct cgroup *g, pid_t init_pid)
 {
     (void)g;
@@ -319,7 +311,6 @@ const struct cgroup_kind cgroup_v2 = {
     .check = v2_check,
     .make = v2_make,
     .remove = v2_remove,
-    .enter = v2_enter,
     .started = v2_started,
     .freeze = v2_freeze,
     .usage = v2_usage,

@@ -109,6 +109,8 @@ static bool open_trees(const struct checkpoint_source *source, bool flat,
                 return false;
             tree->from[tree->from_count++] = fd;
         }
+        if (source->layer_fd < 0)
+            continue;
         tree->from[tree->from_count] = open_tree(source->layer_fd, names[t], err);
         if (tree->from[tree->from_count] < 0)
             return false;
@@ -211,4 +213,30 @@ bool checkpoint_save(struct checkpoints *all, const char *id,
     }
     (void)!fd_remove_tree(all->dir_fd, fresh, NULL);
     return false;
+}
+
+/* ---- laying out ---- */
+
+struct layer_copy *checkpoint_open(const struct checkpoint_hold *hold,
+                                   struct layer_tree trees[LAYER_TREES], uint64_t max_bytes,
+                                   struct error *err)
+{
+    const struct checkpoint_source source = { .layer_fd = -1, .hold = hold };
+    struct layer_copy *copy = NULL;
+
+    for (size_t t = 0; t < LAYER_TREES; t++)
+        trees[t] = (struct layer_tree){ .to = -1 };
+    if (open_trees(&source, true, trees, err))
+        copy = layer_copy_new(trees, max_bytes, err);
+    if (!copy)
+        close_trees(trees);
+    return copy;
+}
+
+void checkpoint_close(struct layer_copy *copy, struct layer_tree trees[LAYER_TREES])
+{
+    if (!copy)
+        return;
+    layer_copy_free(copy);
+    close_trees(trees);
 }

@@ -22,6 +22,7 @@
 #include "kernel/base/cancel.h"
 #include "kernel/base/error.h"
 #include "kernel/base/id.h"
+#include "sandbox/layer.h"
 #include "sandbox/mounts.h"
 
 #define CHECKPOINT_TEMPORARY "tmp"
@@ -68,6 +69,13 @@ NODISCARD bool checkpoint_hold(struct checkpoints *all, const char *id, struct c
 
 /** Let go, and delete what had waited for that.  Harmless on a zeroed one. */
 void checkpoint_release(struct checkpoints *all, struct checkpoint_hold *hold);
+
+/** All of @hold as one copy to be laid somewhere (see layer_copy_onto()), which reads from the open
+ *  folders in @trees: give both back with checkpoint_close().  NULL with @err set. */
+NODISCARD struct layer_copy *checkpoint_open(const struct checkpoint_hold *hold,
+                                             struct layer_tree trees[LAYER_TREES],
+                                             uint64_t max_bytes, struct error *err);
+void checkpoint_close(struct layer_copy *copy, struct layer_tree trees[LAYER_TREES]);
 
 /** ERR_NOT_FOUND when there is none, or it was removed before. */
 NODISCARD bool checkpoint_remove(struct checkpoints *all, const char *id, struct error *err);

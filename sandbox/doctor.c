@@ -164,7 +164,8 @@ static void check_namespaces(const struct doctor *d)
         (void)snprintf(detail, sizeof detail, "not tried without an overlay");
     tell(d, "replacing folders in an overlay", whole, false, detail,
          "a kernel of 6.6 or newer (Debian 12: linux-image-amd64 from bookworm-backports); without "
-         "it, a folder of the system that is removed cannot be made anew");
+         "it, folders of the system cannot be renamed or removed, and a snapshot is copied when it "
+         "is restored or forked");
 }
 
 /* ---- single features ---- */

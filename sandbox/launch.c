@@ -22,9 +22,9 @@
 #include "sandbox/landlock.h"
 #include "sandbox/launch_child.h"
 
-#define NAMESPACES                                                                            \
-    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | \
-     CLONE_NEWCGROUP)
+/* The cgroup namespace comes later: its root is the group that the child is in when it is made. */
+#define NAMESPACES \
+    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /* One clone to be made; lives on the asking thread's stack. */
 struct launch_job {
@@ -67,13 +67,8 @@ static long clone_child(const struct launch_plan *plan, int *ret_pidfd)
 
 static void run_job(struct launch_job *job)
 {
-    const struct launch_plan *plan = job->child->plan;
-    struct error leave = ERROR_INIT;
-    long pid;
+    long pid = clone_child(job->child->plan, &job->pidfd);
 
-    if (!cgroup_enter(plan->cgroup_host, plan->cgroup, &job->error))
-        return;
-    pid = clone_child(plan, &job->pidfd);
     if (pid == 0)
         launch_child(job->child);
     if (pid < 0) {
@@ -86,18 +81,10 @@ static void run_job(struct launch_job *job)
                       strerror(saved));
         else
             error_set_errno(&job->error, saved, "clone with new namespaces");
-    } else {
-        job->pid = (pid_t)pid;
-        job->ok = true;
+        return;
     }
-    /* Staying in a sandbox's group would count this thread as part of it. */
-    if (!cgroup_enter(plan->cgroup_host, NULL, &leave) && job->ok) {
-        job->ok = false;
-        job->error = leave;
-        (void)syscall(SYS_pidfd_send_signal, job->pidfd, SIGKILL, NULL, 0);
-        (void)waitid((idtype_t)P_PIDFD, (id_t)job->pidfd, &(siginfo_t){ 0 }, WEXITED);
-        fd_close(job->pidfd);
-    }
+    job->pid = (pid_t)pid;
+    job->ok = true;
 }
 
 static void *launcher_main(void *arg)

@@ -6,6 +6,7 @@
 #include <linux/close_range.h>
 #include <linux/securebits.h>
 #include <net/if.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -203,15 +204,20 @@ _Noreturn void launch_child(const struct launch_child *child)
     reset_signals();
     (void)close(child->parent_ends[0]);
     (void)close(child->parent_ends[1]);
+    /* A session of its own; while the parent writes the maps, since the scheduler may take its time. */
+    (void)setsid();
     /* The identity maps are written by the parent; an end of file says that it has died. */
     if (recv(child->control, &go, 1, 0) != 1)
         _exit(127);
+    if (!cgroup_enter(plan->cgroup))
+        child_fail(child, "enter the cgroup", errno);
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        child_fail(child, "make a cgroup namespace", errno);
     if (!mounts_open(plan->mounts, &ready, &fault))
         child_fail(child, fault.what, fault.os_errno);
     become_inside_user(child);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)prctl(PR_SET_DUMPABLE, 1); /* so that its own /proc files are its own */
-    (void)setsid();
     (void)umask(022);
     fds[LAUNCH_FD_USERNS] = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
     fds[LAUNCH_FD_MNTNS] = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);

@@ -44,7 +44,8 @@ struct layer_copy {
     char names[4096];  /* of extended attributes */
     char value[65536]; /* of one of them, or the target of a link */
     struct linked linked[LAYER_LINKS];
-    bool over; /* something may be there already: an older layer */
+    bool over; /* something may be there already: an older layer, or */
+    bool onto; /* what the target had */
 };
 
 struct layer_copy *layer_copy_new(const struct layer_tree trees[LAYER_TREES], uint64_t max_bytes,
@@ -203,7 +204,8 @@ static bool copy_xattrs(struct layer_copy *c, int from, int to)
         n = fgetxattr(from, name, c->value, sizeof c->value);
         if (n >= 0 && fsetxattr(to, name, c->value, (size_t)n, 0) == 0)
             continue;
-        if (matters)
+        /* On a tmpfs without them, a folder shows again what it had hidden. */
+        if (matters && !(c->onto && errno == EOPNOTSUPP))
             return fail(c, "keep an overlay attribute (does the file system of the state folder "
                            "have them?)");
     }
@@ -397,7 +399,7 @@ static bool enter_folder(struct layer_copy *c, int *from, const char *name, int 
         return fail(c, "open a folder");
     if (c->over && is_opaque(*from) && !empty(c, *to))
         return false;
-    if (hides && fsetxattr(*to, OPAQUE, "y", 1, 0) != 0)
+    if (hides && fsetxattr(*to, OPAQUE, "y", 1, 0) != 0 && !(c->onto && errno == EOPNOTSUPP))
         return fail(c, "make a folder opaque");
     return true;
 }
@@ -482,7 +484,7 @@ int layer_copy_run(void *arg)
         for (size_t i = 0; i < c->trees[t].from_count; i++) {
             bool ok;
 
-            c->over = i > 0;
+            c->over = c->onto || i > 0;
             ok = copy_tree(c, c->trees[t].from[i], c->trees[t].to);
             forget_links(c);
             if (!ok)
@@ -490,4 +492,12 @@ int layer_copy_run(void *arg)
         }
     }
     return 0;
+}
+
+int layer_copy_onto(struct layer_copy *copy, const int to[LAYER_TREES])
+{
+    for (size_t t = 0; t < LAYER_TREES; t++)
+        copy->trees[t].to = to[t];
+    copy->onto = true;
+    return layer_copy_run(copy);
 }

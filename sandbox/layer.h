@@ -47,4 +47,7 @@ DEFINE_CLEANUP(struct layer_copy, layer_copy_free)
 /** @copy: a struct layer_copy.  0, or 1 with the reason in the result. */
 int layer_copy_run(void *copy);
 
+/** The same, over what is in the folders @to already instead of the trees' own. */
+int layer_copy_onto(struct layer_copy *copy, const int to[LAYER_TREES]);
+
 const struct layer_result *layer_copy_result(const struct layer_copy *copy);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernel/base/attr.h"
+#include "sandbox/layer.h"
 
 /* Files of /proc that speak of the whole machine.  Most are root's anyway; a mask is a mount, so
  * it holds in every spelling and for every kind of descriptor. */
@@ -184,6 +185,26 @@ static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
     return true;
 }
 
+/* Before an overlay lies on them. */
+static bool apply_own(const struct mounts_plan *plan, struct mounts_fault *ret)
+{
+    const int to[LAYER_TREES] = {
+        open(MOUNTS_LAYER_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+        open(MOUNTS_LAYER_USR, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+    };
+    bool ok;
+
+    if (to[0] < 0 || to[1] < 0 || !mounts_make_own_folders(to[0]))
+        return fault(ret, "make the agent's folders");
+    ok = !plan->saved || layer_copy_onto(plan->saved, to) == 0;
+    (void)umask(022); /* copying has changed it */
+    if (!ok)
+        errno = layer_copy_result(plan->saved)->os_errno;
+    close(to[0]);
+    close(to[1]);
+    return ok || fault(ret, "copy the saved files into the new computer");
+}
+
 static bool apply_overlays(const struct mounts_ready *ready, struct mounts_fault *ret)
 {
     if (mount("overlay", "new", "overlay", MS_NOSUID | MS_NODEV, ready->root_options) < 0)
@@ -339,6 +360,7 @@ static bool apply_pivot(struct mounts_fault *ret)
 
 bool mounts_apply(const struct mounts_ready *ready, int *ret_layer_fd, struct mounts_fault *ret)
 {
-    return apply_layer(ready, ret_layer_fd, ret) && apply_overlays(ready, ret) &&
+    return apply_layer(ready, ret_layer_fd, ret) &&
+           (!ready->plan->alone || apply_own(ready->plan, ret)) && apply_overlays(ready, ret) &&
            apply_devices(ret) && apply_proc(ret) && apply_dirs(ready, ret) && apply_pivot(ret);
 }

@@ -9,6 +9,10 @@
  * in the skeleton, also those of /usr (its layer usr/).  /proc is private with kernel-wide files masked; /dev holds
  * null, zero, full, random, urandom and tty, a devpts of its own and shm; there is no /sys.
  *
+ * Before Linux 6.6 a tmpfs has no user attributes, and an overlay on it can neither rename nor
+ * remove a folder that a lower layer has too.  There the agent's folders are not in the skeleton
+ * but made in the writable layer, and the layers of a checkpoint are copied into it.
+ *
  * Ownership: a plan's strings are the caller's and outlive its use.
  * Threads: mounts_open() and mounts_apply() in the child only, async-signal-safe.
  */
@@ -29,6 +33,8 @@
 #define MOUNTS_LAYER_ROOT "root"
 #define MOUNTS_LAYER_USR "usr"
 
+struct layer_copy;
+
 struct mounts_dir {
     const char *path; /* on the host and inside; absolute, no link in it, not / */
     bool writable;
@@ -41,6 +47,8 @@ struct mounts_plan {
     const char *lower_root[MOUNTS_LOWERS_MAX]; /* frozen layers, newest first */
     const char *lower_usr[MOUNTS_LOWERS_MAX];
     size_t lower_count;
+    bool alone;               /* not mounts_opaque(): the writable layer has the agent's folders */
+    struct layer_copy *saved; /* then: what to lay into it first, or NULL; its trees have no `to` */
     uint64_t disk_bytes;
     uint64_t inodes;
     struct mounts_dir dirs[MOUNTS_DIRS_MAX];
@@ -77,3 +85,20 @@ bool mounts_apply(const struct mounts_ready *ready, int *ret_layer_fd, struct mo
  *  ERR_UNSUPPORTED when its file system cannot do it.  Blocks for a fork. */
 NODISCARD int mounts_idmap(const char *path, uint32_t host_uid, uint32_t host_gid,
                            struct error *err);
+
+/** True where overlays on a tmpfs can hide folders of lower layers (Linux 6.6).  Any thread. */
+bool mounts_opaque(void);
+
+/** The agent's folders below /, parents first, for where they cannot be in the skeleton. */
+#define MOUNTS_OWN_FOLDERS 11
+extern const struct mounts_folder {
+    const char *path;
+    mode_t mode;
+    bool below; /* in the skeleton all the same */
+} mounts_own_folders[MOUNTS_OWN_FOLDERS];
+
+/** True for those of them that the skeleton then lacks. */
+bool mounts_own_folder(const char *path);
+
+/** Make them in the folder @root_fd.  Async-signal-safe. */
+bool mounts_make_own_folders(int root_fd);

@@ -15,8 +15,9 @@
 #include "kernel/base/fd.h"
 #include "kernel/base/id.h"
 #include "kernel/base/sha256.h"
+#include "sandbox/mounts.h"
 
-#define FORMAT  "skeleton 2" /* changes whenever skeleton_build() makes something else */
+#define FORMAT  "skeleton 3" /* changes whenever skeleton_build() makes something else */
 #define KEY_LEN 24
 #define TRIES   4
 
@@ -30,12 +31,14 @@ static void make_key(int host_fd, uid_t uid, gid_t gid, char key[KEY_LEN + 1])
 {
     uint8_t digest[SHA256_BYTES];
     char hex[SHA256_HEX];
+    bool opaque = mounts_opaque();
     struct sha256 h;
 
     sha256_init(&h);
     sha256_add(&h, FORMAT, sizeof FORMAT);
     sha256_add(&h, &uid, sizeof uid);
     sha256_add(&h, &gid, sizeof gid);
+    sha256_add(&h, &opaque, sizeof opaque);
     for (const char *const *source = skeleton_sources; *source; source++) {
         struct stat st;
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kernel/base/fd.h"
+#include "sandbox/mounts.h"
 
 /* In two parts, for the lint that looks for writers to that stream. */
 #define DEV_OUT \
@@ -422,9 +423,13 @@ static bool copy_source(struct copy *c, int host_fd, const char *path, int dirfd
 
 static bool make_agent_folders(int dirfd, uid_t uid, gid_t gid, struct error *err)
 {
+    bool opaque = mounts_opaque();
+
     for (size_t i = 0; i < ARRAY_LEN(agent_folders); i++) {
         const char *path = agent_folders[i].path;
 
+        if (!opaque && mounts_own_folder(path))
+            continue;
         if (!make_folder(dirfd, path, err))
             return false;
         if (fchownat(dirfd, path, uid, gid, AT_SYMLINK_NOFOLLOW) != 0 ||
@@ -437,10 +442,13 @@ static bool make_agent_folders(int dirfd, uid_t uid, gid_t gid, struct error *er
 bool skeleton_build(int dirfd, int host_fd, uid_t uid, gid_t gid, struct error *err)
 {
     struct copy c = { .bytes = 0 };
+    bool opaque = mounts_opaque();
 
     if (fchmod(dirfd, 0755) != 0)
         return error_set_errno(err, errno, "chmod the skeleton");
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        if (!opaque && mounts_own_folder(folders[i]))
+            continue;
         if (!make_folder(dirfd, folders[i], err))
             return false;
     }

@@ -93,7 +93,8 @@ static bool next_change(struct edits *e, struct change *c)
     const struct buf *b = e->before;
     size_t done;
 
-    c->from = c->to = done = line_start(b, e->at[e->next]);
+    c->from = done = line_start(b, e->at[e->next]);
+    c->to = line_end(b, e->at[e->next]);
     do {
         while (e->next < e->count && e->at[e->next] <= c->to)
             done = take_edit(e, c, done);

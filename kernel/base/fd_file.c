@@ -130,6 +130,9 @@ bool fd_mkdirs(const char *path, mode_t mode, struct error *err)
 
     if (len == 0 || len >= sizeof part)
         return error_set_errno(err, len ? ENAMETOOLONG : ENOENT, "make folder \"%.64s\"", path);
+    /* Nearly always it is there. */
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return true;
     memcpy(part, path, len + 1);
     for (size_t i = 1; i <= len; i++) {
         if (part[i] != '/' && part[i] != '\0')

@@ -49,6 +49,22 @@ test('5: a terminal that is flooded shows its last screen', attacked(async (targ
   await assertBounded(target, before, 'pty');
 }));
 
+test('5: a flood of refused calls is refused to the last and told in bounds', attacked(async (target) => {
+  const computer = await target.computer();
+  const other = await target.computer();
+  const before = procField(target.pid, 'VmRSS');
+  const flood = target.probe(computer, ['refuse', '100000'], { timeout_ms: 120000, wait_ms: 40000 });
+  // Another computer's refusals are told all the while.
+  for (let i = 0; i < 10; i++) {
+    const run = await target.probe(other, ['mount-proc']);
+    assert.match(run.all, /\[refused by the sandbox: mount\(\/proc\)\]/);
+  }
+  const run = await flood;
+  assert.equal(run.text, 'refuse OK 100000\n', run.all);
+  assert.ok(run.all.length < 4096);
+  await assertBounded(target, before, 'refusals');
+}));
+
 const ODD = [
   ['invalid bytes', '\\377\\376\\200abc\\300\\257', Buffer.from([0xff, 0xfe, 0x80, 0x61, 0x62, 0x63, 0xc0, 0xaf])],
   ['NUL', 'a\\000b', Buffer.from([0x61, 0, 0x62])],

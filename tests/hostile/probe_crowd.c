@@ -296,9 +296,31 @@ static int late(int argc, char **argv)
     return 0;
 }
 
+/* probe refuse N: so many calls that the notifier is told of. */
+static int refuse(int argc, char **argv)
+{
+    long most = number(argc, argv, 1, 1);
+    long refused = 0;
+
+    for (long i = 0; i < most; i++)
+        refused += chroot("/") != 0 && errno == EPERM;
+    probe_detail("%ld", refused);
+    probe_say("refuse", 0);
+    return 0;
+}
+
 const struct probe_deed probe_deeds_process[] = {
-    { "forks", forks },       { "storm", storm },         { "threads", threads },
-    { "zombies", zombies },   { "daemon", daemonize },    { "stubborn", stubborn },
-    { "kill-all", kill_all }, { "kill-init", kill_init }, { "flood", flood },
-    { "line", endless_line }, { "late", late },           { NULL },
+    { "refuse", refuse },
+    { "forks", forks },
+    { "storm", storm },
+    { "threads", threads },
+    { "zombies", zombies },
+    { "daemon", daemonize },
+    { "stubborn", stubborn },
+    { "kill-all", kill_all },
+    { "kill-init", kill_init },
+    { "flood", flood },
+    { "line", endless_line },
+    { "late", late },
+    { NULL },
 };

@@ -137,11 +137,6 @@ static int kernel_arguments(void)
     return one_line_of("/proc/cmdline");
 }
 
-static int locks(void)
-{
-    return one_line_of("/proc/locks");
-}
-
 static int host_name(void)
 {
     struct utsname name;
@@ -231,7 +226,6 @@ const struct probe_try probe_facts[] = {
     { "fact-cgroup", groups_of_control },
     { "fact-net-devices", net_devices },
     { "fact-cmdline", kernel_arguments },
-    { "fact-locks", locks },
     { "fact-host-name", host_name },
     { "fact-processes", processes },
     { "fact-shared-segments", shared_segments },

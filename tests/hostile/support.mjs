@@ -251,3 +251,12 @@ export const assertRows = (got, rows) => {
 
 export const aios = (dir, args) =>
   execFileSync(wrapper, args, { env: environment(dir), encoding: 'utf8', maxBuffer: 64 << 20 });
+
+// A line of the audit log; records reach the database a moment after what they tell of.
+export const audited = async (target, match, wanted) => {
+  let list = '';
+  await eventually(() => {
+    list = aios(target.dir, ['audit', 'list', '--match', match]);
+    return list.split('\n').some(wanted);
+  }, `a line of the audit for ${wanted}`).catch((error) => { throw new Error(`${error.message}\n${list}`); });
+};

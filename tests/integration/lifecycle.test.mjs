@@ -181,6 +181,12 @@ const killAtRandom = async (dir, round) => {
   return { names, answered };
 };
 
+const unsaid = (dir, id) => {
+  try {
+    return JSON.parse(fs.readFileSync(path.join(dir, `state/saved/${id}.json`))).saving === true;
+  } catch { return false; }
+};
+
 test(`kill -9 at any instant leaves no process, and a sound home (seed ${seed})`, async () => {
   const dir = home();
   const names = new Set();
@@ -205,7 +211,8 @@ test(`kill -9 at any instant leaves no process, and a sound home (seed ${seed})`
       good(await next.call('computer_destroy', { computer: restored }));
       good(await next.call('computer_snapshot', { action: 'delete', snapshot }));
     }
-    await eventually(() => checkpointNames(dir).length === 0, 'deleted checkpoints go');
+    // One that was whole when its server died before it said so is kept for a while, unlisted.
+    await eventually(() => checkpointNames(dir).every((id) => unsaid(dir, id)), 'deleted checkpoints go');
     assert.equal((await next.close()).code, 0);
     auditIsWhole(dir);
   }
@@ -305,7 +312,7 @@ test('a computer whose guest is killed is lost with a reason, and the default on
   good(await raw.call('terminal_run', { command: 'touch mark' }));
   raw.send({ id: 'flying', method: 'tools/call', params: { name: 'terminal_run', arguments: { command: 'sleep 324' } } });
   const guests = () => descendants(raw.child.pid).filter((pid) => {
-    try { return fs.readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === 'aios-guest'; } catch { return false; }
+    try { return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('aios-guest'); } catch { return false; }
   });
   await eventually(() => guests().length >= 1 && marked('324').length >= 1, 'the guest is found');
   const [{ computer }] = (await raw.call('computer_list')).structuredContent.computers;

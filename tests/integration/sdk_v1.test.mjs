@@ -9,7 +9,7 @@ const GONE = 'c_00000000000000000000000000';
 
 // Reads a run until its output or screen satisfies @pattern.
 const readUntil = async (call, run, pattern) => {
-  for (let i = 0; i < 40; i++) {
+  for (const end = Date.now() + 30000; Date.now() < end;) {
     const text = good(await call('terminal_read', { run, offset: 0, wait_ms: 1000 }));
     if (pattern.test(text)) return text;
     if (!text.includes('still running')) throw new Error(`ended without ${pattern}: ${text}`);
@@ -312,6 +312,28 @@ test('writes, reads, edits, lists and searches files', async () => {
     assert.match(good(await call('file_search', { pattern: 'RETURN', ignore_case: true })), /return 2/);
     assert.match(good(await call('file_search', { pattern: 'absent' })), /nothing/);
     assert.equal((await call('file_search', { pattern: '(' })).isError, true);
+  });
+});
+
+test('shows every edit as a diff that patch applies', async () => {
+  await withV1(async ({ call }) => {
+    let state = 7;
+    const below = (n) => (state = (state * 1103515245 + 12345) % 2147483648) % n;
+    let script = 'set -e\n';
+    for (let i = 0; i < 40; i++) {
+      const old = ['x', 'x\n', '\nx', 'a\nx'][below(4)];
+      const text = Array.from({ length: 2 + below(20) }, () => ['a', 'x', 'b x c', '', 'xx'][below(5)]).join('\n') +
+        ['', '\n'][below(2)] + `\n${old}`;
+      const fresh = ['', 'y', 'y\n', '\n', 'y\nz'][below(5)];
+      good(await call('file_write', { path: `f${i}`, content: text }));
+      good(await call('file_write', { path: `old${i}`, content: text }));
+      const result = await call('file_edit', { path: `f${i}`, old_text: old, new_text: fresh, replace_all: true });
+      assert.match(good(result), /replacement/);
+      assert.equal(output(await call('terminal_run', { argv: ['cat', `f${i}`] })), text.replaceAll(old, fresh).replace(/\n$/, ''));
+      good(await call('file_write', { path: `diff${i}`, content: result.content[0].text }));
+      script += `patch -s -o new${i} old${i} diff${i} && cmp new${i} f${i}\n`;
+    }
+    assert.equal(output(await call('terminal_run', { command: script })), '');
   });
 });
 

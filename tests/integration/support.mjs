@@ -105,7 +105,12 @@ export class Raw {
     this.waiters = [];
     this.rest = Buffer.alloc(0);
     this.impure = [];
-    this.ended = new Promise((done) => this.child.on('exit', (code, signal) => done({ code, signal })));
+    // With the end of its output, so that its last words have been read by then.
+    this.ended = new Promise((done) => this.child.on('close', (code, signal) => {
+      this.end = { code, signal };
+      this.waiters = this.waiters.filter((waiter) => !waiter());
+      done(this.end);
+    }));
     this.child.stdout.on('data', (chunk) => this.take(chunk));
     this.nextId = 1;
   }
@@ -133,9 +138,10 @@ export class Raw {
         JSON.stringify(this.messages).slice(0, 2000))), ms);
       const look = () => {
         const at = this.messages.findIndex(predicate);
-        if (at < 0) return false;
+        if (at < 0 && !this.end) return false;
         clearTimeout(timer);
-        done(this.messages.splice(at, 1)[0]);
+        if (at < 0) fail(new Error(`no ${what}: the server has ended with ${JSON.stringify(this.end)}`));
+        else done(this.messages.splice(at, 1)[0]);
         return true;
       };
       if (!look()) this.waiters.push(look);

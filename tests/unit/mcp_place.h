@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -337,10 +338,15 @@ static inline void put_bytes(struct place *p, const char *text, size_t len)
     }
 }
 
+static inline void put_text(struct place *p, const char *text)
+{
+    put_bytes(p, text, strlen(text));
+}
+
 static inline void put(struct place *p, const char *line)
 {
-    put_bytes(p, line, strlen(line));
-    put_bytes(p, "\n", 1);
+    put_text(p, line);
+    put_text(p, "\n");
 }
 
 /* A request: @method, and its params without the braces. */

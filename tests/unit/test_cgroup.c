@@ -69,10 +69,9 @@ static void v1_makes_limited_groups_below_our_own_and_removes_them(void **state)
     assert_file("memory/job/9/aios-srv-1/memory.memsw.limit_in_bytes", "268435456");
     assert_file("pids/inner/aios-srv-1/pids.max", "64");
     assert_file("cpu/aios-srv-1/cpu.cfs_quota_us", "150000");
-    assert_ok(cgroup_enter(host, g, &err), err);
+    assert_true(cgroup_enter(g));
     assert_file("freezer/aios-srv-1/tasks", "0");
-    assert_ok(cgroup_enter(host, NULL, &err), err);
-    assert_file("memory/job/9/tasks", "0");
+    assert_file("memory/job/9/aios-srv-1/tasks", "0");
     cgroup_free(g);
     assert_false(exists("memory/job/9/aios-srv-1"));
     assert_false(exists("cpu/aios-srv-1"));
@@ -243,20 +242,28 @@ static void survives_every_allocation_failure(void **state)
 
 /* ---- this machine's own hierarchies ---- */
 
-static void *run_inside(void *arg)
+/* A process that enters the groups of @g and waits there; it says through a pipe that it is in. */
+static pid_t start_inside(const struct cgroup *g)
 {
-    struct cgroup *g = arg;
-    struct error err = ERROR_INIT;
-    long pid = -1;
+    char in = 0;
+    int tell[2];
+    pid_t pid;
 
-    if (!cgroup_enter(g->host, g, &err))
-        return NULL;
+    assert_int_equal(pipe(tell), 0);
     pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
+        in = cgroup_enter(g) ? 'y' : 'n';
+        if (write(tell[1], &in, 1) != 1)
+            _exit(1);
         for (;;)
             pause();
     }
-    return cgroup_enter(g->host, NULL, &err) ? (void *)pid : NULL;
+    close(tell[1]);
+    assert_int_equal(read(tell[0], &in, 1), 1);
+    close(tell[0]);
+    assert_int_equal(in, 'y');
+    return pid;
 }
 
 static void v1_of_this_machine_holds_freezes_and_kills(void **state)
@@ -266,8 +273,7 @@ static void v1_of_this_machine_holds_freezes_and_kills(void **state)
     struct cgroup_host *host = cgroup_host_new(SANDBOX_CGROUP_V1, "unittest", &err);
     struct cgroup *g;
     struct computer_usage usage = { 0 };
-    pthread_t thread;
-    void *pid = NULL;
+    pid_t pid;
     int status = 0;
 
     (void)state;
@@ -275,10 +281,8 @@ static void v1_of_this_machine_holds_freezes_and_kills(void **state)
         skip_because("%s", err.text);
     g = cgroup_new(host, &(struct cgroup_limits){ .memory_bytes = 64 << 20, .pids = 10 }, &err);
     assert_ok(g, err);
-    assert_int_equal(pthread_create(&thread, NULL, run_inside, g), 0);
-    assert_int_equal(pthread_join(thread, &pid), 0);
-    assert_non_null(pid);
-    cgroup_usage(g, (pid_t)(intptr_t)pid, &usage);
+    pid = start_inside(g);
+    cgroup_usage(g, pid, &usage);
     assert_int_equal(usage.pids, 1);
     if (host->v1.of[CGROUP_FREEZER] >= 0) {
         int64_t deadline_ns = clock_add_ns(clock_now_ns(), 10 * CLOCK_NS_PER_S);
@@ -287,7 +291,7 @@ static void v1_of_this_machine_holds_freezes_and_kills(void **state)
     }
     /* Frozen as it is, it must end with its group. */
     cgroup_free(g);
-    assert_int_equal(waitpid((pid_t)(intptr_t)pid, &status, 0), (pid_t)(intptr_t)pid);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 

@@ -25,10 +25,7 @@ layers() {
     [ "$(cat /usr/bin/own)" = own ]
     rm /usr/bin/seq
     [ ! -e /usr/bin/seq ]
-    echo more >>/usr/lib/os-release
-    grep -x ID=test /usr/lib/os-release
-    chmod 600 /usr/bin/tail
-    [ "$(stat -c %a /usr/bin/tail)" = 600 ]
+    ! : >/usr/lib/os-release
     echo x >/etc/x
     ln /etc/x /workspace/x # another folder: Landlock must know how to allow it
     [ "$(stat -c %h /workspace/x)" = 2 ]
@@ -59,7 +56,7 @@ refusals() {
 
 full_disk() { ended disk 1 --disk 4M -- sh -c 'head -c 8M /dev/zero >/workspace/f'; }
 
-too_many() { ended pids '[0-9]*' --pids 24 -- bash -c 'for i in $(seq 60); do sleep 600 & done; exit 9'; }
+too_many() { ended pids 2 --pids 24 -- sh -c 'for i in $(seq 60); do sleep 600 & done; exit 9'; }
 
 usage() {
   ended exit 0 -- sh -c 'i=0; while [ "$i" -lt 100000 ]; do i=$((i+1)); done'
@@ -109,14 +106,14 @@ protocol() {
   until [[ $line == *'"id":2'* ]]; do
     read -r -t 100 line <&6
   done
-  grep -F '42\n[exit code 0' <<<"$line"
+  grep -F '"text":"42\n"' <<<"$line"
   exec 5>&-
   wait $!
 }
 
 terminal() {
   talk
-  ask 'terminal_run argv=["tty"] pty=true' /dev/pts/0
+  ask "terminal_run 'argv=[\"tty\"]' pty=true" /dev/pts/0
   hang_up
 }
 

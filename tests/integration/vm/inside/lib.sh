@@ -12,9 +12,10 @@ check() {
   dir=$work/$1
   mkdir -p "$dir"
   said=$(
+    exec 2>&1
     set -eux
-    "$1" 2>&1
-  ) 2>&1
+    "$1"
+  )
   code=$?
   if [ "$code" = 0 ]; then
     echo "VM-TEST $suite.$1 ok"
@@ -62,7 +63,7 @@ started() {
 }
 
 # A talk with one server: ask LINE PATTERN sends a line of `aios call -` and leaves in $answer the
-# first line of the reply that matches.
+# first line of the reply that matches; the end of a run that said no such line is a failure.
 talk() {
   mkfifo "$dir/asked" "$dir/answers"
   timeout -k 5 200 aios call - <"$dir/asked" >"$dir/answers" 2>"$dir/err" &
@@ -74,6 +75,7 @@ ask() {
   echo "$1" >&7
   answer=
   until grep -qE -e "$2" <<<"$answer"; do
+    [[ $answer != '[exit code '* ]]
     read -r -t 100 answer <&8
   done
 }
