@@ -11,14 +11,16 @@ if(BUILD_TESTING)
 endif()
 
 # Loading and relocating four shared libraries takes a third of the time in which `aios mcp` answers
-# initialize (docs/decisions/static-libraries.md), so the release takes their archives, where the
-# distribution has them.
+# initialize (docs/decisions/static-libraries.md), so programs with the property AIOS_ARCHIVES take
+# their archives, where the distribution has them.  Tests do not: their faults belong to our code.
 if(AIOS_STATIC_DEPS)
   function(aios_use_archive target archive)
     find_library(${target}_ARCHIVE NAMES ${archive})
     if(${target}_ARCHIVE)
-      set_target_properties(PkgConfig::${target} PROPERTIES
-        INTERFACE_LINK_LIBRARIES "${${target}_ARCHIVE};${ARGN}")
+      get_target_property(shared PkgConfig::${target} INTERFACE_LINK_LIBRARIES)
+      set(choice "$<BOOL:$<TARGET_PROPERTY:AIOS_ARCHIVES>>")
+      set_target_properties(PkgConfig::${target} PROPERTIES INTERFACE_LINK_LIBRARIES
+        "$<${choice}:${${target}_ARCHIVE}>;$<$<NOT:${choice}>:${shared}>;${ARGN}")
     else()
       message(STATUS "no ${archive}: ${target} is linked as a shared library")
     endif()

@@ -88,7 +88,7 @@ static bool parse_cursor(struct mcp_server *s, const json_t *cursor, size_t *ret
     *ret_from = 0;
     if (!cursor)
         return true;
-    if (!text)
+    if (!text || strlen(text) != json_string_length(cursor))
         return false;
     if (text[0] == '\0')
         return true;

@@ -10,3 +10,4 @@ add_unit_test(checkpoint sandbox WRAP launch_inside)
 
 # The whole, with the real guest.
 add_unit_test(sandbox sandbox guest_image)
+add_unit_test(sandbox_alone sandbox guest_image WRAP mounts_opaque)

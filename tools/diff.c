@@ -108,6 +108,54 @@ static bool next_change(struct edits *e, struct change *c)
     return !c->after.failed;
 }
 
+/* A run of changes that share their context, as it is being written. */
+struct hunk {
+    struct buf body;
+    size_t old_lines, new_lines;
+};
+
+static void put_context(struct hunk *h, const struct buf *before, size_t from, size_t to)
+{
+    size_t lines = count_lines(before->data + from, to - from);
+
+    put_lines(&h->body, ' ', before->data + from, to - from);
+    h->old_lines += lines;
+    h->new_lines += lines;
+}
+
+/* The next hunk, whose context begins at @from at the earliest; [*ret_head, *ret_tail) is what it
+ * covers.  Changes whose contexts would meet are one hunk, as patch(1) wants them. */
+static bool next_hunk(struct edits *e, struct hunk *h, size_t from, size_t *ret_head,
+                      size_t *ret_tail)
+{
+    const struct buf *b = e->before;
+    size_t at = from;
+    bool first = true;
+    bool ok = true;
+
+    while (ok && e->next < e->count) {
+        struct change c = { .after = BUF_INIT };
+        size_t line = line_start(b, e->at[e->next]);
+
+        if (!first && line > forth_lines(b, at, 2 * CONTEXT_LINES))
+            break;
+        if (first)
+            *ret_head = at = MAX(back_lines(b, line, CONTEXT_LINES), from);
+        first = false;
+        put_context(h, b, at, line);
+        ok = next_change(e, &c);
+        put_lines(&h->body, '-', b->data + c.from, c.to - c.from);
+        put_lines(&h->body, '+', c.after.data, c.after.len);
+        h->old_lines += count_lines(b->data + c.from, c.to - c.from);
+        h->new_lines += count_lines(c.after.data, c.after.len);
+        at = c.to;
+        buf_fini(&c.after);
+    }
+    *ret_tail = forth_lines(b, at, CONTEXT_LINES);
+    put_context(h, b, at, *ret_tail);
+    return ok && !h->body.failed;
+}
+
 bool file_diff(struct buf *out, const char *path, const struct buf *before, const size_t *at,
                size_t count, size_t old_len, const char *with, size_t with_len)
 {
@@ -120,39 +168,23 @@ bool file_diff(struct buf *out, const char *path, const struct buf *before, cons
     size_t told = 0;  /* bytes of @before that lie before what comes next */
     size_t lines = 0; /* the lines in them */
     long shift = 0;   /* lines that the new text is ahead of the old one by then */
+    bool ok = true;
 
     buf_printf(out, "--- %s\n+++ %s\n", path, path);
-    while (edits.next < count) {
-        struct change c = { .after = BUF_INIT };
-        size_t head;
-        size_t tail;
-        size_t around;
-        size_t old_lines;
-        size_t new_lines;
+    while (ok && edits.next < count) {
+        struct hunk h = { .body = BUF_INIT };
+        size_t head = told;
+        size_t tail = told;
 
-        if (!next_change(&edits, &c)) {
-            buf_fini(&c.after);
-            return false;
-        }
-        head = MAX(back_lines(before, c.from, CONTEXT_LINES), told);
-        tail = forth_lines(before, c.to, CONTEXT_LINES);
-        if (edits.next < count)
-            tail = MIN(tail, line_start(before, at[edits.next]));
+        ok = next_hunk(&edits, &h, told, &head, &tail);
         lines += count_lines(before->data + told, head - told);
-        around = count_lines(before->data + head, c.from - head) +
-                 count_lines(before->data + c.to, tail - c.to);
-        old_lines = around + count_lines(before->data + c.from, c.to - c.from);
-        new_lines = around + count_lines(c.after.data, c.after.len);
-        buf_printf(out, "@@ -%zu,%zu +%ld,%zu @@\n", lines + (old_lines > 0), old_lines,
-                   (long)lines + shift + (new_lines > 0), new_lines);
-        put_lines(out, ' ', before->data + head, c.from - head);
-        put_lines(out, '-', before->data + c.from, c.to - c.from);
-        put_lines(out, '+', c.after.data, c.after.len);
-        put_lines(out, ' ', before->data + c.to, tail - c.to);
-        lines += old_lines;
+        buf_printf(out, "@@ -%zu,%zu +%ld,%zu @@\n", lines + (h.old_lines > 0), h.old_lines,
+                   (long)lines + shift + (h.new_lines > 0), h.new_lines);
+        buf_append(out, buf_str(&h.body), h.body.len);
+        lines += h.old_lines;
         told = tail;
-        shift += (long)new_lines - (long)old_lines;
-        buf_fini(&c.after);
+        shift += (long)h.new_lines - (long)h.old_lines;
+        buf_fini(&h.body);
     }
-    return !out->failed;
+    return ok && !out->failed;
 }

@@ -53,7 +53,10 @@ for (const [what, args] of [
     const computer = await target.computer({ memory_mb: 128, disk_mb: 32 });
     const run = await target.probe(computer, args);
     if (!asUser) {
-      assert.equal(run.reason, 'oom', run.all);
+      // Segments outlive their program, and would leave nothing for the next: they may be refused
+      // before the memory is full.
+      const bounded = args[0] === 'shm' && /^shm ENOSPC/.test(run.text);
+      assert.ok(run.reason === 'oom' || bounded, run.all);
     } else if (args[0] === 'heap') {
       // The resource limit refuses before the watcher has to kill.
       assert.ok(run.reason === 'oom' || /^heap ENOMEM/.test(run.text), run.all);

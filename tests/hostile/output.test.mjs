@@ -18,7 +18,7 @@ for (const [what, deed] of [['lines', 'flood'], ['one line without an end', 'lin
     const other = await target.computer({ probe: false });
     await target.run(other, 'true');
     const before = procField(target.pid, 'VmRSS');
-    const flood = target.probe(computer, [deed, '512'], { timeout_ms: 120000, wait_ms: 40000 });
+    const flood = target.probe(computer, [deed, '192'], { timeout_ms: 120000, wait_ms: 40000 });
     for (let i = 0; i < 20; i++) assert.equal((await target.run(other, 'echo x')).text, 'x\n');
     const run = await flood;
     assert.ok(run.all.length < RESULT_MOST, `${run.all.length}`);
@@ -31,7 +31,7 @@ test('5: output that comes after the program has ended is bounded too', attacked
   const computer = await target.computer();
   const before = procField(target.pid, 'VmRSS');
   for (let i = 0; i < 4; i++) {
-    const run = await target.probe(computer, ['late', '128'], { timeout_ms: 60000 });
+    const run = await target.probe(computer, ['late', '64'], { timeout_ms: 60000 });
     assert.match(run.all, /late OK/);
     assert.ok(run.all.length < RESULT_MOST);
   }

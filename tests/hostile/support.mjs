@@ -28,6 +28,7 @@ const become = asUser && root
   ? `setpriv --reuid=${OWN_UID} --regid=${OWN_UID} --clear-groups -- ` : '';
 fs.writeFileSync(wrapper, `#!/bin/sh
 export AIOS_TEST_SECRET=${SECRET}
+export ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=4
 cd /
 exec 7</etc/passwd 8</
 exec ${become}${program} "$@"
@@ -110,7 +111,8 @@ export class Target {
 
   servers() {
     try {
-      return fs.readdirSync(path.join(this.dir, 'run/servers')).map((n) => n.split('.')[0]);
+      // What begins with a dot is a lock that is being made.
+      return fs.readdirSync(path.join(this.dir, 'run/servers')).filter((n) => !n.startsWith('.'));
     } catch { return []; }
   }
 

@@ -464,7 +464,7 @@ static void logs_to_a_modern_request_while_it_runs(void **state)
     struct place p;
     (void)state;
 
-    place_new(&p, 2);
+    place_new(&p, 4);
     call(&p, "1", "event", META); /* asked for none */
     await_handler(&p);
     assert_silence(&p);

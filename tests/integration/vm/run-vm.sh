@@ -37,7 +37,7 @@ TMPDIR=$folder timeout -k 10 "$deadline_s" qemu-system-x86_64 \
   -M q35 -accel tcg -smp 2 -m "$memory_mb" \
   -nodefaults -no-user-config -no-reboot -display none -monitor none -serial stdio \
   -kernel "$kernel" -initrd "$folder/initramfs.cpio" \
-  -append "console=ttyS0 reboot=t panic=-1 quiet loglevel=4" \
+  -append "console=ttyS0 reboot=t panic=-1 quiet loglevel=1" \
   -drive "id=disk,file=$folder/disk.img,format=raw,if=none,snapshot=on" \
   -device virtio-blk-pci,drive=disk </dev/null | sed -u 's/\r$//' | tee "$log" || {
   echo "FAIL: the machine did not end by itself within $deadline_s s"

@@ -25,16 +25,14 @@ layers() {
     [ "$(cat /usr/bin/own)" = own ]
     rm /usr/bin/seq
     [ ! -e /usr/bin/seq ]
-    ! : >/usr/lib/os-release
     echo x >/etc/x
     ln /etc/x /workspace/x # another folder: Landlock must know how to allow it
     [ "$(stat -c %h /workspace/x)" = 2 ]
     : >/workspace/x
     [ ! -s /etc/x ]
     [ "$(stat -f -c %T /workspace)" = overlayfs ]
-    ! touch /dev/made
-    ! echo 1 >/proc/sys/vm/drop_caches
-    ! cat /proc/kcore'
+    if (echo 1 >/proc/sys/vm/drop_caches); then exit 1; fi
+    [ -z "$(cat /proc/kcore)" ]'
   run -- true
   [ -x /usr/bin/seq ]
 }
@@ -56,7 +54,8 @@ refusals() {
 
 full_disk() { ended disk 1 --disk 4M -- sh -c 'head -c 8M /dev/zero >/workspace/f'; }
 
-too_many() { ended pids 2 --pids 24 -- sh -c 'for i in $(seq 60); do sleep 600 & done; exit 9'; }
+# $1: the reason, where the kernel tells.
+too_many_as() { ended "$1" 2 --pids 24 -- sh -c 'for i in $(seq 60); do sleep 600 & done; exit 9'; }
 
 usage() {
   ended exit 0 -- sh -c 'i=0; while [ "$i" -lt 100000 ]; do i=$((i+1)); done'
@@ -121,8 +120,9 @@ terminal() {
 # would not.
 saves_while_at_work() {
   talk
-  inside 'trap "echo noticed >noticed" CONT; : >noticed; n=0
-    while :; do n=$((n+1)); echo $n >n.new; mv n.new n; sleep 0.02; done' . background=true
+  script 'trap "echo noticed >noticed" CONT; : >noticed; n=0
+    while :; do n=$((n+1)); echo $n >n.new; mv n.new n; sleep 0.02; done'
+  ask "terminal_run command=@$dir/script background=true" .
   inside 'until [ -s n ]; do sleep 0.02; done; mkdir -p kept/deep; echo one >kept/deep/file
     rm /usr/bin/seq; echo mine >/usr/bin/mine; echo mine >/etc/mine; echo "code=$?"' '^code=0'
   ask 'computer_snapshot action=save' 'as snapshot'

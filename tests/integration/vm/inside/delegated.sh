@@ -31,6 +31,7 @@ shared_folders() {
   run --rw "$HOME/shared" -- sh -c "echo made >$HOME/shared/made"
   [ "$(stat -c %u "$HOME/shared/made")" = 1234 ]
 }
+too_many() { too_many_as pids; }
 saves() { saves_while_at_work ''; }
 
 check doctor

@@ -63,7 +63,7 @@ started() {
 }
 
 # A talk with one server: ask LINE PATTERN sends a line of `aios call -` and leaves in $answer the
-# first line of the reply that matches; the end of a run that said no such line is a failure.
+# first line of the reply that matches.
 talk() {
   mkfifo "$dir/asked" "$dir/answers"
   timeout -k 5 200 aios call - <"$dir/asked" >"$dir/answers" 2>"$dir/err" &
@@ -73,17 +73,22 @@ talk() {
 
 ask() {
   echo "$1" >&7
+  said=
   answer=
   until grep -qE -e "$2" <<<"$answer"; do
-    [[ $answer != '[exit code '* ]]
     read -r -t 100 answer <&8
+    said+=$answer$'\n'
   done
 }
 
-# inside SCRIPT PATTERN [ARGUMENT]: runs it under bash in the computer; no single quotes.
+# script TEXT: for bash in the computer, in a file that `command=@` reads.  No single quotes.
+script() { printf "exec bash -c '%s' 2>&1\n" "$1" >"$dir/script"; }
+
+# inside TEXT PATTERN [ARGUMENT]: runs it to its end; $answer is the line that matches.
 inside() {
-  printf "exec bash -c '%s' 2>&1\n" "$1" >"$dir/script"
-  ask "terminal_run command=@$dir/script ${3:-}" "$2"
+  script "$1"
+  ask "terminal_run command=@$dir/script ${3:-}" '^\[exit code'
+  answer=$(grep -E -e "$2" <<<"$said")
 }
 
 hang_up() {
