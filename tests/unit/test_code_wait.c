@@ -54,7 +54,7 @@ static void what_does_not_react_is_killed_and_that_is_said(void **state)
         cell_limited(&place, &got, "python", "deaf",
                      "import signal\nx = 1\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
                      "print('deaf')\nwhile True: pass",
-                     100),
+                     5000), /* long enough for a slow machine to come to the loop */
         "did not react to the interrupt and was killed");
     assert_contains(got.text, "deaf");
     assert_contains(got.text, "state is lost");
