@@ -51,10 +51,11 @@ struct peer *peer_new(struct loop *loop, peer_send_fn *send, void *arg, struct e
     return p;
 }
 
+/* Takes @result. */
 static void ask_answer(struct ask *ask, json_t *result, const char *why)
 {
     list_remove(&ask->link);
-    ask->result = json_incref(result);
+    ask->result = result;
     ask->answered = true;
     if (why)
         snprintf(ask->why, sizeof ask->why, "%s", why);
@@ -102,12 +103,17 @@ void peer_answer(struct peer *p, const struct jsonrpc *m)
     pthread_mutex_lock(&p->lock);
     LIST_FOR_EACH_SAFE (node, &p->asks) {
         struct ask *ask = LIST_ENTRY(node, struct ask, link);
-        const char *text = json_string_value(json_object_get(m->error, "message"));
+        const char *why = json_string_value(json_object_get(m->error, "message"));
+        json_t *copy;
 
         snprintf(want, sizeof want, "aios-%" PRIu64, ask->id);
         if (!id || strcmp(id, want) != 0)
             continue;
-        ask_answer(ask, m->result, text ? text : "the client answered with an error");
+        /* The message is this thread's, and a json_t belongs to one thread at a time. */
+        copy = json_deep_copy(m->result);
+        if (m->result && !copy)
+            why = "out of memory for the answer";
+        ask_answer(ask, copy, why ? why : "the client answered with an error");
         break;
     }
     pthread_mutex_unlock(&p->lock);

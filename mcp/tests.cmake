@@ -10,3 +10,6 @@ if(BUILD_TESTING)
 endif()
 add_unit_test(mcp_call mcp)
 add_unit_test(mcp_memory mcp)
+
+add_fuzz_target(frame mcp)
+add_fuzz_target(jsonrpc mcp)

@@ -76,6 +76,30 @@ static void lower_namespace_limits(void)
     }
 }
 
+/* What is in SysV segments stays charged when nobody has them attached, and a killed program gives
+ * none of it back: half of the memory at most, so that the guest can go on.  Only the machine's
+ * root may say so. */
+static void limit_shared_memory(const struct launch_child *child)
+{
+    uint64_t pages = child->plan->memory_bytes / 2 / 4096;
+    char digits[24];
+    size_t at = sizeof digits;
+    int fd;
+
+    if (!child->root_server)
+        return;
+    do {
+        digits[--at] = (char)('0' + pages % 10);
+        pages /= 10;
+    } while (pages > 0);
+    fd = open("/proc/sys/kernel/shmall", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (write(fd, digits + at, sizeof digits - at) < 0)
+        errno = 0;
+    close(fd);
+}
+
 static bool loopback_up(void)
 {
     struct ifreq req = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
@@ -119,10 +143,10 @@ static bool drop_capabilities(void)
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct data[2] = { 0 };
 
-    if (prctl(PR_SET_SECUREBITS,
-              SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
-                  SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
-                  SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) < 0)
+    if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+                                     SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+                                     SECBIT_NO_CAP_AMBIENT_RAISE |
+                                     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) < 0)
         return false;
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
         if (prctl(PR_CAPBSET_DROP, cap) < 0)
@@ -204,7 +228,8 @@ _Noreturn void launch_child(const struct launch_child *child)
     reset_signals();
     (void)close(child->parent_ends[0]);
     (void)close(child->parent_ends[1]);
-    /* A session of its own; while the parent writes the maps, since the scheduler may take its time. */
+    /* A session of its own; while the parent writes the maps, since the scheduler may take its
+     * time. */
     (void)setsid();
     /* The identity maps are written by the parent; an end of file says that it has died. */
     if (recv(child->control, &go, 1, 0) != 1)
@@ -215,6 +240,7 @@ _Noreturn void launch_child(const struct launch_child *child)
         child_fail(child, "make a cgroup namespace", errno);
     if (!mounts_open(plan->mounts, &ready, &fault))
         child_fail(child, fault.what, fault.os_errno);
+    limit_shared_memory(child);
     become_inside_user(child);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)prctl(PR_SET_DUMPABLE, 1); /* so that its own /proc files are its own */

@@ -15,10 +15,12 @@
 /* Files of /proc that speak of the whole machine.  Most are root's anyway; a mask is a mount, so
  * it holds in every spelling and for every kind of descriptor. */
 static const char *const proc_masked_files[] = {
-    "kcore",   "keys",  "key-users", "kallsyms",   "timer_list", "kmsg",    "sysrq-trigger",
-    "modules", "iomem", "ioports",   "interrupts", "config.gz",  "cmdline", "sched_debug",
+    "locks",      "kcore",      "keys",          "key-users", "kallsyms",
+    "timer_list", "kmsg",       "sysrq-trigger", "modules",   "iomem",
+    "ioports",    "interrupts", "config.gz",     "cmdline",   "sched_debug",
 };
-static const char *const proc_masked_dirs[] = { "acpi", "bus", "driver", "fs", "irq", "scsi" };
+static const char *const proc_masked_dirs[] = { "acpi", "bus",      "driver", "fs",
+                                                "irq",  "pressure", "scsi" };
 
 static const struct {
     const char *host;
@@ -259,7 +261,7 @@ static bool apply_devices(struct mounts_fault *ret)
         if (!bind_device(i))
             return fault(ret, "show a device (/dev/null and the like) that is what it should be");
     if (mount("devpts", "new/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-              "newinstance,ptmxmode=0666,mode=0620") < 0)
+              "newinstance,max=64,ptmxmode=0666,mode=0620") < 0)
         return fault(ret, "mount devpts");
     if (mount("shm", "new/dev/shm", NULL, MS_BIND, NULL) < 0)
         return fault(ret, "mount /dev/shm");

@@ -109,6 +109,21 @@ static void add_flags(struct buf *out, const struct number_name *names, size_t c
     }
 }
 
+/** One plain line, whatever the program has there: this text is shown among the agent's own lines.
+ *  Controls, also those of two and three bytes that turn or break lines, do not get through. */
+static void tame(char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char *at = (const unsigned char *)text + i;
+        size_t left = len - i;
+
+        if (at[0] < 0x20 || at[0] == 0x7f || (at[0] == 0xc2 && left > 1 && at[1] < 0xa0) ||
+            (at[0] == 0xe2 && left > 2 && at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) ||
+            (at[0] == 0xe2 && left > 2 && at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9))
+            text[i] = '?';
+    }
+}
+
 static void add_string(struct buf *out, uint64_t address, uint32_t pid)
 {
     char path[32], text[STRING_MAX];
@@ -126,6 +141,7 @@ static void add_string(struct buf *out, uint64_t address, uint32_t pid)
     if (got <= 0)
         return;
     len = strnlen(text, (size_t)got);
+    tame(text, len);
     if (len < sizeof text) {
         /* Without a NUL the string ran into memory that is not there: it is not one. */
         if (len < (size_t)got)

@@ -2,10 +2,11 @@
 # Makes what run-vm.sh boots: an initramfs that knows how to reach the disk, and the disk, a small
 # merged-usr Linux of this machine's own programs with the built `aios` and the checks.
 #
-#   make-machine.sh AIOS FOLDER KERNEL_RELEASE
+#   make-machine.sh AIOS FOLDER KERNEL_RELEASE [TEST_PROGRAM …]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 aios=$1 folder=$2 release=$3
+shift 3
 
 programs=(bash dash cat chmod cp dmesg env find grep head id ln ls mkdir mkfifo mktemp mount mv perl rm
   rmdir sed seq setpriv sleep stat tail timeout touch tr true tty uname unshare wc)
@@ -17,7 +18,7 @@ mkdir -p "$folder"/{early/{bin,dev,modules,proc,root},disk}
 # ---- the disk ----
 
 disk=$folder/disk
-mkdir -p "$disk"/{dev,etc,home/user,opt/aios,opt/busybox,proc,root,run,sys,test,tmp}
+mkdir -p "$disk"/{dev,etc,home/user,opt/aios,opt/busybox,opt/tests,proc,root,run,sys,test,tmp}
 mkdir -p "$disk"/usr/{bin,sbin,lib,lib64,local/bin,share/doc/sample}
 for name in bin sbin lib lib64; do
   ln -s "usr/$name" "$disk/$name"
@@ -38,9 +39,20 @@ for program in "${programs[@]}"; do
 done
 ln -s dash "$disk/usr/bin/sh"
 with_libraries "$aios" /opt/aios/aios
+for test in "$@"; do
+  with_libraries "$test" "/opt/tests/$(basename "$test")"
+done
 cp "$(command -v busybox)" "$disk/opt/busybox/busybox"
 cp "$here"/inside/* "$disk/test/"
 chmod 755 "$disk"/test/*
+{
+  printf '#!/bin/bash\n# Unit tests that depend on the kernel.\ncd /test || exit\n. ./lib.sh\n'
+  for test in "$@"; do
+    name=$(basename "$test")
+    printf '%s() { timeout -k 5 150 /opt/tests/%s; }\ncheck %s\n' "$name" "$name" "$name"
+  done
+} >"$disk/test/units.sh"
+chmod 755 "$disk/test/units.sh"
 echo 'ID=test' >"$disk/usr/lib/os-release"
 echo 'a file of the system' >"$disk/usr/share/doc/sample/file"
 printf 'root:x:0:0:root:/root:/bin/bash\nuser:x:1234:1234::/home/user:/bin/bash\n' \

@@ -2,13 +2,14 @@
 # Boots a small machine with the distribution's own kernel and control groups of version 2, in
 # which `aios` is tried as root and as users; every check there must say "ok" here.
 #
-#   run-vm.sh AIOS FOLDER
+#   run-vm.sh AIOS FOLDER [TEST_PROGRAM …]      (unit tests, to be run there as root)
 #
 # Status 77 skips where something to build or run it with is missing, which AIOS_TEST_STRICT
 # forbids.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 aios=$1 folder=$2
+shift 2
 deadline_s=${AIOS_VM_DEADLINE:-420} # software emulation on a busy machine; an idle one needs a fifth
 memory_mb=1024
 
@@ -28,7 +29,7 @@ kernel=$(find /boot -name 'vmlinuz-*-cloud-amd64' | sort -V | tail -n 1)
 release=${kernel##*/vmlinuz-}
 [ -d "/lib/modules/$release" ] || missing "the modules of $kernel"
 
-"$here/make-machine.sh" "$aios" "$folder" "$release"
+"$here/make-machine.sh" "$aios" "$folder" "$release" "$@"
 log=$folder/console.log
 
 # Not the smaller microvm: on a busy machine its kernel may fail to measure the processor's clock
@@ -46,13 +47,19 @@ TMPDIR=$folder timeout -k 10 "$deadline_s" qemu-system-x86_64 \
 
 # Each check of each suite must have been heard of, so that none gets lost on the way.
 bad=0
+heard() {
+  grep -qx "VM-TEST $1 ok" "$log" || {
+    echo "FAIL: $1"
+    bad=1
+  }
+}
 for suite in root delegated plain; do
   while read -r name; do
-    grep -qx "VM-TEST $suite.$name ok" "$log" || {
-      echo "FAIL: $suite.$name"
-      bad=1
-    }
+    heard "$suite.$name"
   done < <(sed -n 's/^check //p' "$here/inside/$suite.sh")
+done
+for test in "$@"; do
+  heard "units.$(basename "$test")"
 done
 grep -qx 'VM-TEST-END' "$log" || {
   echo "FAIL: the machine ended early"

@@ -19,6 +19,7 @@ echo "VM-TEST-BEGIN $(uname -r)"
 
 cd /root || exit
 HOME=/root /test/root.sh
+HOME=/root /test/units.sh
 
 # A group that the administrator gives to the user, as systemd does with Delegate=yes.
 echo "+memory +pids +cpu" >/sys/fs/cgroup/cgroup.subtree_control
