@@ -81,8 +81,8 @@ enum cgroup_counter { CGROUP_COUNT_OOM, CGROUP_COUNT_PIDS, CGROUP_COUNT_KEPT };
 struct cgroup {
     struct cgroup_host *host;
     char name[CGROUP_NAME_SIZE];
-    unsigned trees; /* v1: bit mask of the trees that hold a group of ours */
-    int dir_fd;     /* v2 */
+    unsigned trees;            /* v1: bit mask of the trees that hold a group of ours */
+    int dir_fd;                /* v2 */
     struct cgroup_guard guard; /* v1, while it is frozen */
     atomic_int counter_fds[CGROUP_COUNT_KEPT];
     struct {

@@ -1,4 +1,5 @@
 /* The family file: what all of it shares, and its list of tools. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +28,16 @@ bool file_explain(struct error *err, const char *path)
         error_clear(err);
         return error_set(err, ERR_NOT_FOUND,
                          "there is no %s in the computer; file_list shows what there is", path);
+    }
+    if (err->os_errno == EISDIR || err->os_errno == ENOTDIR) {
+        bool folder = err->os_errno == EISDIR;
+
+        error_clear(err);
+        return error_set(err, ERR_INVALID,
+                         folder
+                             ? "%s is a folder; file_list shows what is in it"
+                             : "%s is not a folder, or a part of it is none; file_read reads files",
+                         path);
     }
     return false;
 }

@@ -1,1 +1,2 @@
 # The tests of the family file.
+add_unit_test(diff tools)

@@ -75,6 +75,20 @@ static char type_mark(uint32_t mode)
     }
 }
 
+/* A name may hold anything: what would not stay on its line is written as the shell's $'…' has it.
+ */
+static void put_name(struct buf *out, const char *name)
+{
+    for (; *name; name++) {
+        unsigned char c = (unsigned char)*name;
+
+        if (c < 0x20 || c == 0x7f)
+            buf_printf(out, "\\x%02x", c);
+        else
+            buf_append_char(out, *name);
+    }
+}
+
 static void on_entry(void *arg, const struct guest_entry *entry)
 {
     struct listing *l = arg;
@@ -91,15 +105,18 @@ static void on_entry(void *arg, const struct guest_entry *entry)
         return;
     }
     l->shown++;
-    if (mark == '/')
-        buf_printf(&l->out, "%12s  %s/\n", "", entry->path);
-    else if (mark == '@')
-        buf_printf(&l->out, "%12s  %s -> %s\n", "", entry->path, entry->target);
-    else if (mark == ' ' || mark == '*')
-        buf_printf(&l->out, "%12" PRIu64 "  %s%s\n", entry->stat.size, entry->path,
-                   mark == '*' ? "*" : "");
+    if (mark == ' ' || mark == '*')
+        buf_printf(&l->out, "%12" PRIu64 "  ", entry->stat.size);
     else
-        buf_printf(&l->out, "%12s  %s%c\n", "", entry->path, mark);
+        buf_printf(&l->out, "%12s  ", "");
+    put_name(&l->out, entry->path);
+    if (mark == '@') {
+        buf_append_str(&l->out, " -> ");
+        put_name(&l->out, entry->target);
+    } else if (mark != ' ') {
+        buf_append_char(&l->out, mark);
+    }
+    buf_append_char(&l->out, '\n');
 }
 
 /* Matching takes time that grows fast with the number of stars. */

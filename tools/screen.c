@@ -14,10 +14,17 @@ struct screen {
     int rows, cols;
 };
 
+static int within(int n, int min, int max)
+{
+    return MAX(MIN(n, max), min);
+}
+
 struct screen *screen_new(int rows, int cols, struct error *err)
 {
     struct screen *s = calloc(1, sizeof *s);
 
+    rows = within(rows, 1, SCREEN_ROWS_MAX);
+    cols = within(cols, SCREEN_COLS_MIN, SCREEN_COLS_MAX);
     if (s)
         s->vt = vterm_new(rows, cols);
     if (s && s->vt)
@@ -58,9 +65,9 @@ void screen_feed(struct screen *s, const char *data, size_t len)
 
 void screen_resize(struct screen *s, int rows, int cols)
 {
-    vterm_set_size(s->vt, rows, cols);
-    s->rows = rows;
-    s->cols = cols;
+    s->rows = within(rows, 1, SCREEN_ROWS_MAX);
+    s->cols = within(cols, SCREEN_COLS_MIN, SCREEN_COLS_MAX);
+    vterm_set_size(s->vt, s->rows, s->cols);
 }
 
 size_t screen_answers(struct screen *s, char *out, size_t size)

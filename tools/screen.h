@@ -13,10 +13,12 @@
 #include "kernel/base/error.h"
 
 #define SCREEN_ROWS_MAX 200
+#define SCREEN_COLS_MIN 2 /* libvterm writes beyond a line that has no room for a wide character */
 #define SCREEN_COLS_MAX 400
 
 struct screen;
 
+/** Sizes are brought within the limits. */
 NODISCARD struct screen *screen_new(int rows, int cols, struct error *err);
 void screen_free(struct screen *s);
 DEFINE_CLEANUP(struct screen, screen_free)

@@ -237,7 +237,7 @@ static const struct json_field read_fields[] = {
       .description = "Byte of the output to begin at (default: what no answer has shown yet)",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct read_args, offset),
-      .min = -1,
+      .min = 0,
       .max = INT64_MAX,
       .fallback = -1 },
     { .name = "wait_ms",
@@ -324,7 +324,7 @@ static bool grep_text(struct tool_call *call, struct run *of, const char *patter
     if (guest_run_read(run_guest(run), WIRE_STREAM_OUT, &offset, SIZE_MAX, out) < 0)
         return error_set(err, ERR_NOMEM, "the matching lines");
     if (info.reason == RUN_EXIT && info.value > 1)
-        return error_set(err, ERR_INVALID, "grep: %.300s", buf_str(out));
+        return error_set(err, ERR_INVALID, "%.300s", buf_str(out));
     return true;
 }
 

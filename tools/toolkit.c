@@ -189,6 +189,13 @@ static bool put_refusals(struct buf *out, struct run *run, const struct run_info
             buf_printf(out, " %u times", counts[k]);
         buf_append_char(out, ']');
     }
+    for (size_t k = 0; k < kinds; k++) {
+        if (strcmp(seen[k].name, COMPUTER_REFUSAL_CONNECT) == 0) {
+            buf_append_str(out,
+                           "\n[computer_create with \"allow\" makes a computer that may connect]");
+            break;
+        }
+    }
     if (kinds > REFUSALS_SHOWN || missed > 0)
         buf_printf(out, "\n[and %" PRIu64 " more refused system calls]",
                    (uint64_t)(kinds > REFUSALS_SHOWN ? kinds - REFUSALS_SHOWN : 0) + missed);

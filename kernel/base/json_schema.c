@@ -35,9 +35,13 @@ static bool put_choices(json_t *schema, const struct json_field *f)
            put(schema, "default", json_string(f->choices[f->fallback]));
 }
 
+/* A fallback outside the bounds, or the largest number, only marks that nothing was given. */
 static bool wants_default(const struct json_field *f)
 {
-    return !f->required && (f->kind == JSON_KIND_BOOL || f->fallback != 0);
+    if (f->required || f->kind == JSON_KIND_BOOL)
+        return !f->required;
+    return f->fallback != 0 && f->fallback != INT64_MAX &&
+           !(json_has_min(f) && f->fallback < f->min) && !(json_has_max(f) && f->fallback > f->max);
 }
 
 static bool put_object(json_t *schema, const struct json_field *fields);

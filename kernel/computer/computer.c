@@ -24,10 +24,41 @@ static void call_hook(struct computer_state *st, const struct computer_event *ev
     pthread_mutex_unlock(&st->hook_lock);
 }
 
+/* As much of @text as fits, made valid UTF-8. */
+static void copy_clean(char *to, size_t size, const char *text)
+{
+    CLEANUP(buf_fini) struct buf clean = BUF_INIT;
+    size_t len = 0;
+
+    if (text && utf8_append_valid(&clean, text, strnlen(text, size)) >= 0) {
+        len = utf8_cut(buf_str(&clean), clean.len, MIN(size - 1, clean.len));
+        memcpy(to, buf_str(&clean), len);
+    }
+    to[len] = '\0';
+}
+
+static void remember_refusal(struct computer_state *st, const char *name, const char *text,
+                             struct computer_refusal *ret)
+{
+    copy_clean(ret->name, sizeof ret->name, name);
+    copy_clean(ret->text, sizeof ret->text, text);
+    pthread_mutex_lock(&st->lock);
+    ret->seq = ++st->refusal_seq;
+    st->refusals[(ret->seq - 1) % LIMIT_REFUSALS] = *ret;
+    pthread_mutex_unlock(&st->lock);
+}
+
 static void on_egress_event(void *arg, const struct egress_event *egress)
 {
     const struct computer_event event = { .kind = COMPUTER_EVENT_EGRESS, .egress = egress };
+    struct computer_refusal refusal;
+    char text[sizeof refusal.text];
 
+    /* The program may keep the proxy's words to itself: the agent is told with its run. */
+    if (egress->what == EGRESS_DENIED) {
+        (void)snprintf(text, sizeof text, "%s:%u: %s", egress->host, egress->port, egress->reason);
+        remember_refusal(arg, COMPUTER_REFUSAL_CONNECT, text, &refusal);
+    }
     call_hook(arg, &event);
 }
 
@@ -413,20 +444,7 @@ bool computer_was_destroyed(struct computer *c)
     return on_request;
 }
 
-/* ---- refused system calls ---- */
-
-/* As much of @text as fits, made valid UTF-8. */
-static void copy_clean(char *to, size_t size, const char *text)
-{
-    CLEANUP(buf_fini) struct buf clean = BUF_INIT;
-    size_t len = 0;
-
-    if (text && utf8_append_valid(&clean, text, strnlen(text, size)) >= 0) {
-        len = utf8_cut(buf_str(&clean), clean.len, MIN(size - 1, clean.len));
-        memcpy(to, buf_str(&clean), len);
-    }
-    to[len] = '\0';
-}
+/* ---- what was refused ---- */
 
 void computer_report_refusal(struct computer *c, const char *name, const char *text, uint32_t pid)
 {
@@ -436,12 +454,7 @@ void computer_report_refusal(struct computer *c, const char *name, const char *t
         .kind = COMPUTER_EVENT_REFUSED, .name = refusal.name, .text = refusal.text, .pid = pid
     };
 
-    copy_clean(refusal.name, sizeof refusal.name, name);
-    copy_clean(refusal.text, sizeof refusal.text, text);
-    pthread_mutex_lock(&st->lock);
-    refusal.seq = ++st->refusal_seq;
-    st->refusals[(refusal.seq - 1) % LIMIT_REFUSALS] = refusal;
-    pthread_mutex_unlock(&st->lock);
+    remember_refusal(st, name, text, &refusal);
     call_hook(st, &event);
 }
 

@@ -109,7 +109,10 @@ struct computer_backend {
     void (*free)(struct computer_backend *b); /* after the last computer is gone */
 };
 
-/** One refused system call, as tools report it. */
+/* The name of a refused connection to the outside; its text is the host, the port and why. */
+#define COMPUTER_REFUSAL_CONNECT "network connection"
+
+/** One refused system call or connection, as tools report it. */
 struct computer_refusal {
     uint64_t seq; /* 1, 2, 3 … */
     char name[32];

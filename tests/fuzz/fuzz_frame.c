@@ -1,6 +1,6 @@
 /*
- * The same messages come out however the stream is cut, none is longer than the limit, and none holds
- * a newline.  The first byte says how the second reading is cut.
+ * The same messages come out however the stream is cut, none is longer than the limit, and none
+ * holds a newline.  The first byte says how the second reading is cut.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * Whatever line comes in, what is composed in answer to it is one line of valid JSON that carries its
- * id; and any bytes, made valid, come back from a string literal of theirs as they were.
+ * Whatever line comes in, what is composed in answer to it is one line of valid JSON that carries
+ * its id; and any bytes, made valid, come back from a string literal of theirs as they were.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -63,7 +63,8 @@ static void answer_request(const struct jsonrpc *m)
                                    : r.version == legacy.version);
     check(!r.token || json_is_string(r.token) || json_is_integer(r.token));
     check(jsonrpc_begin_result(&out, m->id));
-    if (method == REVISION_INITIALIZE && revision_initialize(&legacy, m->params, "x", &out, &text)) {
+    if (method == REVISION_INITIALIZE &&
+        revision_initialize(&legacy, m->params, "x", &out, &text)) {
         check(legacy.initialized);
     } else if (method == REVISION_DISCOVER) {
         check(revision_discover(m->method, &out));

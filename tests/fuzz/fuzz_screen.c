@@ -1,7 +1,7 @@
 /*
  * A terminal's bytes, as hostile as they come: the screen stays within its size and is valid UTF-8
- * however the bytes are cut, and cleaned output holds nothing that a terminal would obey.  The first
- * two bytes are the screen's size.
+ * however the bytes are cut, and cleaned output holds nothing that a terminal would obey.  The
+ * first two bytes are the screen's size.
  */
 #include <stdint.h>
 #include <stdlib.h>

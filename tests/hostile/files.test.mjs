@@ -82,15 +82,17 @@ test('30: a name that is exchanged while the tools use it never shows what is ou
   await target.run(computer, `cd /workspace && mkdir real && echo inside >real/environ && mkdir other &&
     ln -s /proc/1 other/one && mv other/one swapped && rmdir other`);
   const { run } = await target.background(computer, ['swap', '/workspace/real', '/workspace/swapped']);
-  let inside = 0;
-  for (let i = 0; i < 300; i++) {
+  let inside = 0, refused = 0;
+  // Until both sides have been met, however the two programs take turns.
+  for (let i = 0; i < 300 || ((inside === 0 || refused === 0) && i < 20000); i++) {
     const result = await target.call('file_read', { computer, path: '/workspace/real/environ' });
     const text = textOf(result);
-    if (result.isError) assert.ok(!text.includes(SECRET), text);
+    assert.ok(!text.includes(SECRET), text);
+    if (result.isError) refused++;
     else { assert.match(text, /inside/); inside++; }
     await target.call('file_write', { computer, path: `/workspace/real/new${i % 7}`, content: 'x' });
   }
-  assert.ok(inside > 0);
+  assert.ok(inside > 0 && refused > 0, `${inside} and ${refused}`);
   await target.call('terminal_write', { run, close: true });
 }));
 

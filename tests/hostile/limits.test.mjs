@@ -33,7 +33,7 @@ test('1: threads without end meet the limit', attacked(async (target) => {
 test('1: a storm of forks that never ends dies whole at its deadline', attacked(async (target) => {
   const computer = await target.computer({ pids: 128 });
   const other = await target.computer({ probe: false });
-  const storm = target.probe(computer, ['storm', '3000'], { timeout_ms: 3000 });
+  const storm = target.probe(computer, ['storm', '3000'], { timeout_ms: 6000 });
   await eventually(() => descendants(target.pid).length >= 64, 'the storm');
   for (let i = 0; i < 10; i++) await answersMeanwhile(target, other);
   assert.ok(descendants(target.pid).length < 200, 'no more processes than allowed');

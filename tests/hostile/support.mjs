@@ -89,11 +89,15 @@ const controlGroups = (servers) => {
 const mountsOf = (dir) => fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
   .filter((line) => line.includes(dir));
 
+// What of the machine no sandbox may change, and what of its shared memory is a sandbox's.
 const hostFacts = () => ({
-  segments: fs.readFileSync('/proc/sysvipc/shm', 'utf8').split('\n').length,
-  shm: fs.readdirSync('/dev/shm').sort(),
   hostName: os.hostname(),
   corePattern: fs.readFileSync('/proc/sys/kernel/core_pattern', 'utf8'),
+  segments: !root ? [] : fs.readFileSync('/proc/sysvipc/shm', 'utf8').split('\n')
+    .filter((line) => line.split(/\s+/).includes(String(OWN_UID))),
+  shm: !root ? [] : fs.readdirSync('/dev/shm').filter((name) => {
+    try { return fs.lstatSync(path.join('/dev/shm', name)).uid === OWN_UID; } catch { return false; }
+  }),
 });
 
 // A server with what is known of the host before it.
@@ -177,6 +181,16 @@ export class Target {
       if (more.reason !== 'still') break;
     }
     return { run, text: all };
+  }
+
+  // How a run in the background ended; its output may end before it does.
+  async ended(run) {
+    let read;
+    for (let i = 0; i < 20; i++) {
+      read = Target.parse(await this.call('terminal_read', { run, offset: 0, wait_ms: 1000 }));
+      if (read.reason !== 'still') break;
+    }
+    return read;
   }
 
   async ping() {

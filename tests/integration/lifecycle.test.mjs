@@ -105,6 +105,25 @@ test('kill -9 of a busy server ends every process, and the next server clears th
   await nothingIsLeft(dir, name, processes);
 });
 
+test('kill -9 in the middle of a snapshot, while the programs are held, ends them all the same', async () => {
+  const dir = home();
+  const raw = await start({ dir });
+  good(await raw.call('terminal_run', { background: true, command: 'sleep 325' }));
+  output(await raw.call('terminal_run', { command: 'head -c 400M /dev/zero | tr "\\0" x > large' }));
+  const processes = descendants(raw.child.pid);
+  raw.send({ id: 'save', method: 'tools/call', params: { name: 'computer_snapshot', arguments: { action: 'save' } } });
+  await eventually(() => checkpointNames(dir).some((name) => name.startsWith('.new-')), 'the copy begins');
+  raw.child.kill('SIGKILL');
+  await raw.ended;
+  assert.equal(raw.messages.length, 0, 'the copy was faster');
+  await eventually(() => !processes.some(alive), 'its processes end', 5000);
+  const next = await start({ dir });
+  await create(next);
+  await eventually(() => checkpointNames(dir).every((name) => !name.startsWith('.')), 'the half copy goes');
+  await next.close();
+  auditIsWhole(dir);
+});
+
 // A generator of its own, so that a run can be repeated: AIOS_TEST_SEED.
 const seed = Number(process.env.AIOS_TEST_SEED ?? Date.now() % 1000000);
 const random = ((state) => () => {

@@ -321,6 +321,8 @@ test('curl, git, pip, npm and apt reach through the proxy what is allowed, and n
       const refused = await call('terminal_run', { computer, command: `curl -sS -w '%{http_code}' ${base}/` });
       assert.match(good(refused), /403/);
       assert.match(good(refused), /computer_create/); // the body says what would allow it
+      const silent = await call('terminal_run', { computer, command: `curl -s -o /dev/null ${base}/ https://example.org` });
+      assert.match(good(silent), /refused by the sandbox: network connection\(example\.org:443: .*\n.*computer_create with "allow"/);
     });
   } finally {
     await server.close();

@@ -246,6 +246,13 @@ export const eventually = async (check, what, ms = 10000) => {
 export const rssKib = (pid) =>
   Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]);
 
+// Bytes in KiB that the server may grow by where @kib are enough without a sanitizer, which keeps
+// freed memory for a while and reserves terabytes of addresses.
+export const growthKib = (pid, kib) => {
+  const reserved = Number(/VmSize:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]);
+  return reserved > 1 << 30 ? 25 * kib : kib;
+};
+
 // The names under which the servers of the home @dir make what outlives a process.
 export const serverNames = (dir) => {
   try {

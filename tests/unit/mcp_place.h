@@ -1,6 +1,7 @@
 /*
- * mcp_place - an MCP server with a kernel, a few fake tools and a client's end, for the tests of the
- * server.  Nothing here blocks: the client turns the server's loop until what it waits for has come.
+ * mcp_place - an MCP server with a kernel, a few fake tools and a client's end, for the tests of
+ * the server.  Nothing here blocks: the client turns the server's loop until what it waits for has
+ * come.
  *
  * Threads: the test's own, but for the handlers.
  */
@@ -26,7 +27,7 @@
 
 #define UNUSED      __attribute__((unused))
 #define PATIENCE_NS (60 * CLOCK_NS_PER_S) /* only a bug makes anyone wait that long */
-#define META                                                            \
+#define META                                                                 \
     "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"," \
     "\"io.modelcontextprotocol/clientCapabilities\":{}}"
 
@@ -148,10 +149,10 @@ static inline bool tool_event(struct tool_call *call, const void *args, struct e
     return tool_wait(call, args, err);
 }
 
-#define TOOL(tool_name, table, type, handle, bits)                                          \
-    {                                                                                       \
-        .name = tool_name, .title = "T", .description = "D", .fields = table,               \
-        .args_size = sizeof(type), .handler = handle, .flags = bits                         \
+#define TOOL(tool_name, table, type, handle, bits)                            \
+    {                                                                         \
+        .name = tool_name, .title = "T", .description = "D", .fields = table, \
+        .args_size = sizeof(type), .handler = handle, .flags = bits           \
     }
 
 static const struct tool fake_tools[] = {
@@ -314,11 +315,11 @@ static inline void turn(struct place *p, int64_t since_ns, const char *for_what)
         fail_msg("waited in vain for %s", for_what);
 }
 
-#define TURN_UNTIL(p, cond)                                   \
-    do {                                                      \
-        int64_t since_ = real_now_ns();                       \
-        while (!(cond))                                       \
-            turn(p, since_, #cond);                           \
+#define TURN_UNTIL(p, cond)             \
+    do {                                \
+        int64_t since_ = real_now_ns(); \
+        while (!(cond))                 \
+            turn(p, since_, #cond);     \
     } while (0)
 
 static inline void put_bytes(struct place *p, const char *text, size_t len)
@@ -354,8 +355,9 @@ static inline void ask(struct place *p, const char *id, const char *method, cons
 {
     CLEANUP(buf_fini) struct buf line = BUF_INIT;
 
-    assert_true(buf_printf(&line, "{\"jsonrpc\":\"2.0\",\"id\":%s,\"method\":\"%s\",\"params\":{%s}}",
-                           id, method, params));
+    assert_true(buf_printf(&line,
+                           "{\"jsonrpc\":\"2.0\",\"id\":%s,\"method\":\"%s\",\"params\":{%s}}", id,
+                           method, params));
     put(p, buf_str(&line));
 }
 

@@ -50,9 +50,9 @@ static void finish(struct frame *f, struct buf *said)
     assert_int_equal(frame_end(f, &line, &len), FRAME_MORE); /* said once */
 }
 
-#define ROW(label, text, want)                                                \
-    {                                                                         \
-        label, text, sizeof(text) - 1, want, sizeof(want) - 1                 \
+#define ROW(label, text, want)                                \
+    {                                                         \
+        label, text, sizeof(text) - 1, want, sizeof(want) - 1 \
     }
 
 static const struct {
@@ -95,8 +95,7 @@ static void cuts_lines_the_same_however_they_arrive(void **state)
                 drain(&f, &said);
             }
             finish(&f, &said);
-            if (said.len != rows[i].want_len ||
-                memcmp(buf_str(&said), rows[i].want, said.len) != 0)
+            if (said.len != rows[i].want_len || memcmp(buf_str(&said), rows[i].want, said.len) != 0)
                 fail_msg("%s, %zu at a time: %s", rows[i].label, step, buf_str(&said));
         }
     }
@@ -185,7 +184,8 @@ static void is_whole_after_every_allocation_failure(void **state)
 {
     (void)state;
 
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         CLEANUP(frame_fini) struct frame f;
         CLEANUP(buf_fini) struct buf said = BUF_INIT;
         bool had_room = true;

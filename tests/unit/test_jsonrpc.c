@@ -27,12 +27,13 @@ static const struct {
     /* notifications */
     { "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", JSONRPC_NOTIFICATION, 0,
       NULL },
-    { "{\"jsonrpc\":\"2.0\",\"method\":\"n\",\"params\":{\"a\":1}}", JSONRPC_NOTIFICATION, 0, NULL },
+    { "{\"jsonrpc\":\"2.0\",\"method\":\"n\",\"params\":{\"a\":1}}", JSONRPC_NOTIFICATION, 0,
+      NULL },
     /* responses */
     { "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}", JSONRPC_RESPONSE, 0, "7" },
     { "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":null}", JSONRPC_RESPONSE, 0, "7" },
-    { "{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":{\"code\":1,\"message\":\"x\"}}", JSONRPC_RESPONSE, 0,
-      "7" },
+    { "{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":{\"code\":1,\"message\":\"x\"}}", JSONRPC_RESPONSE,
+      0, "7" },
     { "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}", JSONRPC_RESPONSE, 0, NULL },
     { "{\"jsonrpc\":\"2.0\",\"error\":{}}", JSONRPC_RESPONSE, 0, NULL },
     /* no JSON */
@@ -50,29 +51,33 @@ static const struct {
     { "17", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
     { "\"text\"", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
     { "[]", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
-    { "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"}]", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
+    { "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"}]", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
+      NULL },
     { "{}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
     { "{\"jsonrpc\":\"2.0\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
     { "{\"jsonrpc\":\"2.0\",\"id\":4}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, "4" },
     { "{\"id\":3,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, "3" },
-    { "{\"jsonrpc\":\"1.0\",\"id\":3,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, "3" },
+    { "{\"jsonrpc\":\"1.0\",\"id\":3,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
+      "3" },
     { "{\"jsonrpc\":2.0,\"id\":3,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, "3" },
     { "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":17}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, "5" },
     { "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":null}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, "5" },
-    { "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"a\\u0000b\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
-      "5" },
+    { "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"a\\u0000b\"}", JSONRPC_BAD,
+      JSONRPC_INVALID_REQUEST, "5" },
     { "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"a\\nb\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
       "5" },
-    { "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"a\\u007f\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
-      "5" },
-    { "{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
+    { "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"a\\u007f\"}", JSONRPC_BAD,
+      JSONRPC_INVALID_REQUEST, "5" },
+    { "{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
+      NULL },
     { "{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
       NULL },
     { "{\"jsonrpc\":\"2.0\",\"id\":true,\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
       NULL },
-    { "{\"jsonrpc\":\"2.0\",\"id\":{\"a\":1},\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
+    { "{\"jsonrpc\":\"2.0\",\"id\":{\"a\":1},\"method\":\"m\"}", JSONRPC_BAD,
+      JSONRPC_INVALID_REQUEST, NULL },
+    { "{\"jsonrpc\":\"2.0\",\"id\":[1],\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST,
       NULL },
-    { "{\"jsonrpc\":\"2.0\",\"id\":[1],\"method\":\"m\"}", JSONRPC_BAD, JSONRPC_INVALID_REQUEST, NULL },
     { "{\"jsonrpc\":\"2.0\",\"id\":6,\"method\":\"m\",\"params\":[1]}", JSONRPC_BAD,
       JSONRPC_INVALID_PARAMS, "6" },
     { "{\"jsonrpc\":\"2.0\",\"id\":6,\"method\":\"m\",\"params\":\"x\"}", JSONRPC_BAD,
@@ -113,7 +118,8 @@ static void takes_methods_up_to_a_length(void **state)
         CLEANUP(jsonrpc_fini) struct jsonrpc m;
         CLEANUP(buf_fini) struct buf line = BUF_INIT;
 
-        assert_true(buf_printf(&line, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%0*d\"}", (int)len, 0));
+        assert_true(
+            buf_printf(&line, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%0*d\"}", (int)len, 0));
         jsonrpc_read(line.data, line.len, &m);
         assert_int_equal(m.kind, len <= 256 ? JSONRPC_REQUEST : JSONRPC_BAD);
     }
@@ -135,10 +141,12 @@ static void refuses_what_is_nested_too_deep(void **state)
 
 static void tells_a_lack_of_memory_from_a_mistake(void **state)
 {
-    const char *line = "{\"jsonrpc\":\"2.0\",\"id\":\"abc\",\"method\":\"tools/call\",\"params\":{}}";
+    const char *line =
+        "{\"jsonrpc\":\"2.0\",\"id\":\"abc\",\"method\":\"tools/call\",\"params\":{}}";
     (void)state;
 
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         CLEANUP(jsonrpc_fini) struct jsonrpc m;
 
         jsonrpc_read(line, strlen(line), &m);
@@ -221,8 +229,9 @@ static void every_control_character_is_escaped(void **state)
 
 static void answers_carry_the_id_as_it_came(void **state)
 {
-    static const char *const ids[] = { "1", "0", "-5", "9223372036854775807", "\"\"",
-                                       "\"a\\\"b\\\\c\\u0000\\n\"", "\"\xc3\xa4\"" };
+    static const char *const ids[] = {
+        "1", "0", "-5", "9223372036854775807", "\"\"", "\"a\\\"b\\\\c\\u0000\\n\"", "\"\xc3\xa4\""
+    };
     (void)state;
 
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
@@ -294,9 +303,11 @@ static void composing_survives_every_allocation_failure(void **state)
     CLEANUP(json_freep) json_t *data = json_pack("{s:[i,i]}", "list", 1, 2);
     (void)state;
 
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         CLEANUP(buf_fini) struct buf out = BUF_INIT;
-        bool ok = jsonrpc_put_error(&out, id, -1, "a text that is longer than the first room is", data);
+        bool ok =
+            jsonrpc_put_error(&out, id, -1, "a text that is longer than the first room is", data);
 
         FAULT_DONE(n);
         assert_int_equal(ok, n_last);

@@ -76,7 +76,8 @@ static void holds_a_bounded_number_of_calls(void **state)
     assert_true(json_is_true(at(busy, "result.isError")));
     assert_contains(text_at(busy, "result.content.0.text"), "1024 calls are in flight");
     /* It still reads, so that one can be cancelled, which makes room. */
-    put(&p, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":1000}}");
+    put(&p, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"
+            "cancelled\",\"params\":{\"requestId\":1000}}");
     assert_silence(&p);
     assert_silence(&p);
     call(&p, "5001", "echo", "\"arguments\":{\"text\":\"x\"}");
@@ -95,10 +96,11 @@ static void cancel(struct place *p, const char *id)
 {
     CLEANUP(buf_fini) struct buf line = BUF_INIT;
 
-    assert_true(buf_printf(&line,
-                           "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{"
-                           "\"requestId\":%s,\"reason\":\"enough\"}}",
-                           id));
+    assert_true(
+        buf_printf(&line,
+                   "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{"
+                   "\"requestId\":%s,\"reason\":\"enough\"}}",
+                   id));
     put(p, buf_str(&line));
 }
 
@@ -301,9 +303,10 @@ static void asks_a_legacy_client_for_its_roots(void **state)
     call(&p, "2", "roots", "");
     question = take(&p);
     assert_string_equal(text_at(question, "method"), "roots/list");
-    (void)snprintf(line, sizeof line,
-                   "{\"jsonrpc\":\"2.0\",\"id\":\"%s\",\"result\":{\"roots\":[{\"uri\":\"file:///a\"}]}}",
-                   text_at(question, "id"));
+    (void)snprintf(
+        line, sizeof line,
+        "{\"jsonrpc\":\"2.0\",\"id\":\"%s\",\"result\":{\"roots\":[{\"uri\":\"file:///a\"}]}}",
+        text_at(question, "id"));
     put(&p, line);
     m = take_answer(&p, 2, 0);
     assert_string_equal(text_at(m, "result.content.0.text"), "{\"roots\":[\"file:///a\"]}");
@@ -324,9 +327,10 @@ static void says_that_the_client_would_not_tell(void **state)
     initialize(&p, "2025-11-25", "\"roots\":{}");
     call(&p, "2", "roots", "");
     question = take(&p);
-    (void)snprintf(line, sizeof line,
-                   "{\"jsonrpc\":\"2.0\",\"id\":\"%s\",\"error\":{\"code\":-32603,\"message\":\"not now\"}}",
-                   text_at(question, "id"));
+    (void)snprintf(
+        line, sizeof line,
+        "{\"jsonrpc\":\"2.0\",\"id\":\"%s\",\"error\":{\"code\":-32603,\"message\":\"not now\"}}",
+        text_at(question, "id"));
     put(&p, line);
     m = take_answer(&p, 2, 0);
     assert_true(json_is_true(at(m, "result.isError")));
@@ -419,7 +423,8 @@ static void logs_to_a_legacy_client_from_the_level_it_set(void **state)
         /* What the kernel says of its own goes by at debug level, too: look at ours alone. */
         event_publish(kernel_events(p.k), "egress.ended", "default", "c_1", "closed");
         event_publish(kernel_events(p.k), "egress.denied", "somebody_else", "c_2", "not yours");
-        event_publish(kernel_events(p.k), "egress.denied", "default", "c_1", "to \"example.org\"\n");
+        event_publish(kernel_events(p.k), "egress.denied", "default", "c_1",
+                      "to \"example.org\"\n");
         if (rows[i].ended)
             assert_event(&p, "debug", "egress.ended", "closed");
         if (rows[i].denied)
@@ -434,9 +439,9 @@ static void grades_events(void **state)
     static const struct {
         const char *topic, *level;
     } rows[] = {
-        { "computer.lost", "error" },     { "computer.refused", "warning" },
-        { "computer.created", "info" },   { "syscall.denied", "warning" },
-        { "egress.allowed", "info" },     { "egress.ended", "debug" },
+        { "computer.lost", "error" },   { "computer.refused", "warning" },
+        { "computer.created", "info" }, { "syscall.denied", "warning" },
+        { "egress.allowed", "info" },   { "egress.ended", "debug" },
         { "something.else", "debug" },
     };
     struct place p;
@@ -458,9 +463,10 @@ static void grades_events(void **state)
 
 static void logs_to_a_modern_request_while_it_runs(void **state)
 {
-    static const char meta[] = "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\","
-                               "\"io.modelcontextprotocol/clientCapabilities\":{},"
-                               "\"io.modelcontextprotocol/logLevel\":\"warning\"}";
+    static const char meta[] =
+        "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\","
+        "\"io.modelcontextprotocol/clientCapabilities\":{},"
+        "\"io.modelcontextprotocol/logLevel\":\"warning\"}";
     struct place p;
     (void)state;
 

@@ -104,7 +104,8 @@ static void a_server_that_cannot_be_made_leaves_the_descriptors(void **state)
 {
     (void)state;
 
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         struct error err = ERROR_INIT;
         struct mcp_options options;
         struct place p;
@@ -132,13 +133,14 @@ static void a_server_that_cannot_be_made_leaves_the_descriptors(void **state)
 static char written[1u << 20];
 static size_t written_len;
 
-/* Whole lines that answer: they have an id, but for the error of a request that could not be parsed. */
+/* Whole lines that answer: they have an id, but for the error of a request that could not be
+ * parsed. */
 static int answers_written(void)
 {
     int count = 0;
 
-    for (char *line = written, *end; (end = memchr(line, '\n', written_len - (size_t)(line - written)));
-         line = end + 1)
+    for (char *line = written, *end;
+         (end = memchr(line, '\n', written_len - (size_t)(line - written))); line = end + 1)
         count += memmem(line, (size_t)(end - line), "\"id\":", 5) ||
                  memmem(line, (size_t)(end - line), "\"error\":", 8);
     return count;
@@ -192,30 +194,37 @@ static void every_answer_is_whole_or_the_last(void **state)
           "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"protocolVersion\":"
           "\"2025-11-25\"}}\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n",
           2, false },
-        { "discover", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server/discover\",\"params\":{" META "}}\n",
+        { "discover",
+          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"server/discover\",\"params\":{" META "}}\n",
           1, false },
         { "list", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}\n", 1, false },
         { "list in the modern form",
-          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{" META "}}\n", 1, false },
+          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{" META "}}\n", 1,
+          false },
         { "an inline call",
           "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"echo\","
           "\"arguments\":{\"text\":\"hello\",\"times\":500}}}\n",
           1, false },
         { "structured data",
-          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"data\"}}\n", 1,
-          false },
+          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/"
+          "call\",\"params\":{\"name\":\"data\"}}\n",
+          1, false },
         { "an image",
-          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"image\"}}\n", 1,
-          false },
+          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/"
+          "call\",\"params\":{\"name\":\"image\"}}\n",
+          1, false },
         { "a call for a worker",
-          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"wait\",\"_meta\":"
+          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/"
+          "call\",\"params\":{\"name\":\"wait\",\"_meta\":"
           "{\"progressToken\":1}}}\n",
           1, true },
         { "a failing call",
-          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"fail\"}}\n", 1,
-          false },
+          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/"
+          "call\",\"params\":{\"name\":\"fail\"}}\n",
+          1, false },
         { "log messages",
-          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"logging/setLevel\",\"params\":{\"level\":\"debug\"}}\n",
+          "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"logging/"
+          "setLevel\",\"params\":{\"level\":\"debug\"}}\n",
           1, false },
         { "an unsupported version",
           "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{\"_meta\":{"
@@ -319,17 +328,18 @@ static void drops_answers_beyond_all_bounds(void **state)
         CLEANUP(buf_fini) struct buf lines = BUF_INIT;
 
         for (int i = 1; i <= 50; i++)
-            assert_true(buf_printf(&lines,
-                                   "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"tools/call\",\"params\":{"
-                                   "\"name\":\"big\"}}\n",
-                                   i));
+            assert_true(
+                buf_printf(&lines,
+                           "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"tools/call\",\"params\":{"
+                           "\"name\":\"big\"}}\n",
+                           i));
         put_bytes(&p, lines.data, lines.len);
     }
     TURN_UNTIL(&p, ({
-                   struct kernel_stats stats;
-                   kernel_stats(p.k, &stats);
-                   stats.done == 50;
-               }));
+        struct kernel_stats stats;
+        kernel_stats(p.k, &stats);
+        stats.done == 50;
+    }));
     for (int i = 0; i < 50; i++) {
         MESSAGE m = take(&p);
 

@@ -168,8 +168,9 @@ static void serves_files(void **state)
     (void)state;
 
     /* More than one burst of messages, one that takes its time, and no newline at the end. */
-    assert_true(buf_append_str(&text, "{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"tools/call\",\"params\":{"
-                                      "\"name\":\"wait\"}}\n"));
+    assert_true(
+        buf_append_str(&text, "{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"tools/call\",\"params\":{"
+                              "\"name\":\"wait\"}}\n"));
     for (int i = 1; i <= 300; i++)
         assert_true(buf_printf(&text, "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"ping\"}%s", i,
                                i < 300 ? "\n" : ""));
@@ -197,7 +198,8 @@ static void ends_at_once_with_nothing_to_read(void **state)
     (void)state;
 
     place_begin(&p, 2, &fake_set);
-    place_serve(&p, open("/dev/null", O_RDONLY | O_CLOEXEC), open("/dev/null", O_WRONLY | O_CLOEXEC));
+    place_serve(&p, open("/dev/null", O_RDONLY | O_CLOEXEC),
+                open("/dev/null", O_WRONLY | O_CLOEXEC));
     TURN_UNTIL(&p, p.ends == 1);
     assert_int_equal(p.firsts, 0);
     place_free(&p);
@@ -327,8 +329,9 @@ static void a_call_in_flight_is_not_answered_yet(void **state)
 
 static void stops_reading_from_a_client_that_does_not_read(void **state)
 {
-    static const char text[] = "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":"
-                               "\"echo\",\"arguments\":{\"text\":\"0123456789\",\"times\":3200}}}\n";
+    static const char text[] =
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":"
+        "\"echo\",\"arguments\":{\"text\":\"0123456789\",\"times\":3200}}}\n";
     struct place p;
     size_t written = 0, sent = 0, answered = 0;
     int idle = 0;
@@ -368,8 +371,9 @@ static void stops_reading_from_a_client_that_does_not_read(void **state)
 
 static void an_ended_client_that_does_not_read_is_not_waited_for(void **state)
 {
-    static const char text[] = "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":"
-                               "\"echo\",\"arguments\":{\"text\":\"0123456789\",\"times\":3200}}}";
+    static const char text[] =
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":"
+        "\"echo\",\"arguments\":{\"text\":\"0123456789\",\"times\":3200}}}";
     int64_t now_ns = clock_now_ns();
     struct place p;
     (void)state;
@@ -566,7 +570,7 @@ static void begin_with_the_client_gone(struct place *p)
 
 static void is_freed_in_every_state(void **state)
 {
-    static void (*const beginnings[])(struct place *p) = {
+    static void (*const beginnings[])(struct place * p) = {
         begin_nothing,
         begin_half_a_line,
         begin_with_lines_unread,

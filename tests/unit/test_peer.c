@@ -133,9 +133,11 @@ static void the_answer_reaches_who_asked(void **state)
     place_new(&p, true);
     asker_start(&a, &p, PATIENCE_NS);
     await_question(&p, 1);
-    assert_string_equal(p.last, "{\"jsonrpc\":\"2.0\",\"id\":\"aios-1\",\"method\":\"roots/list\"}\n");
-    answer(&p, "{\"jsonrpc\":\"2.0\",\"id\":\"aios-1\",\"result\":{\"roots\":["
-               "{\"uri\":\"file:///a\",\"name\":\"A\"},{\"uri\":7},{},3,{\"uri\":\"file:///b\"}]}}");
+    assert_string_equal(p.last,
+                        "{\"jsonrpc\":\"2.0\",\"id\":\"aios-1\",\"method\":\"roots/list\"}\n");
+    answer(&p,
+           "{\"jsonrpc\":\"2.0\",\"id\":\"aios-1\",\"result\":{\"roots\":["
+           "{\"uri\":\"file:///a\",\"name\":\"A\"},{\"uri\":7},{},3,{\"uri\":\"file:///b\"}]}}");
     asker_join(&a);
     assert_ok(a.roots, a.err);
     assert_int_equal(json_array_size(a.roots), 2);
@@ -146,8 +148,9 @@ static void the_answer_reaches_who_asked(void **state)
 
 static void an_odd_answer_is_no_roots(void **state)
 {
-    static const char *const results[] = { "null", "{}", "[]", "7", "{\"roots\":{}}",
-                                           "{\"roots\":\"x\"}" };
+    static const char *const results[] = {
+        "null", "{}", "[]", "7", "{\"roots\":{}}", "{\"roots\":\"x\"}"
+    };
     (void)state;
 
     for (size_t i = 0; i < ARRAY_LEN(results); i++) {
@@ -321,9 +324,10 @@ static void each_of_many_gets_its_own_answer(void **state)
     for (int i = ASKERS; i > 0; i--) {
         char line[160];
 
-        (void)snprintf(line, sizeof line,
-                       "{\"jsonrpc\":\"2.0\",\"id\":\"aios-%d\",\"result\":{\"roots\":[{\"uri\":\"%d\"}]}}",
-                       i, i - 1);
+        (void)snprintf(
+            line, sizeof line,
+            "{\"jsonrpc\":\"2.0\",\"id\":\"aios-%d\",\"result\":{\"roots\":[{\"uri\":\"%d\"}]}}", i,
+            i - 1);
         answer(&p, line);
     }
     for (int i = 0; i < ASKERS; i++) {
@@ -386,7 +390,8 @@ static void survives_every_allocation_failure(void **state)
 {
     (void)state;
 
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         struct error err = ERROR_INIT;
         struct loop *loop;
         struct peer *peer;
@@ -416,7 +421,8 @@ static void survives_every_allocation_failure(void **state)
             turn(&p, since_ns);
         if (p.sent > 0) {
             struct jsonrpc m;
-            const char *line = "{\"jsonrpc\":\"2.0\",\"id\":\"aios-1\",\"result\":{\"roots\":[{\"uri\":\"a\"}]}}";
+            const char *line =
+                "{\"jsonrpc\":\"2.0\",\"id\":\"aios-1\",\"result\":{\"roots\":[{\"uri\":\"a\"}]}}";
 
             jsonrpc_read(line, strlen(line), &m);
             if (m.kind == JSONRPC_RESPONSE)

@@ -60,8 +60,8 @@ static const struct {
       "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":7," CAPABILITIES "}", -32602,
       REVISION_LEGACY, REVISION_UNKNOWN },
     { "another version", "tools/list",
-      "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"v999.0.0\"," CAPABILITIES "}", -32022,
-      REVISION_LEGACY, REVISION_UNKNOWN },
+      "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"v999.0.0\"," CAPABILITIES "}",
+      -32022, REVISION_LEGACY, REVISION_UNKNOWN },
     { "a legacy version in modern dress", "tools/list",
       "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2025-11-25\"," CAPABILITIES "}",
       -32022, REVISION_LEGACY, REVISION_UNKNOWN },
@@ -69,8 +69,8 @@ static const struct {
       "\"_meta\":{" VERSION ",\"io.modelcontextprotocol/clientCapabilities\":[]}", -32602,
       REVISION_LEGACY, REVISION_UNKNOWN },
     { "a level that is none", "tools/list",
-      "\"_meta\":{" VERSION "," CAPABILITIES ",\"io.modelcontextprotocol/logLevel\":\"loud\"}", -32602,
-      REVISION_LEGACY, REVISION_UNKNOWN },
+      "\"_meta\":{" VERSION "," CAPABILITIES ",\"io.modelcontextprotocol/logLevel\":\"loud\"}",
+      -32602, REVISION_LEGACY, REVISION_UNKNOWN },
     { "a level of another kind", "tools/list",
       "\"_meta\":{" VERSION "," CAPABILITIES ",\"io.modelcontextprotocol/logLevel\":3}", -32602,
       REVISION_LEGACY, REVISION_UNKNOWN },
@@ -92,7 +92,8 @@ static void judges_each_request_by_itself(void **state)
         struct revision r;
         bool ok;
 
-        assert_true(buf_printf(&line, "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"%s\",\"params\":{%s}}",
+        assert_true(buf_printf(&line,
+                               "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"%s\",\"params\":{%s}}",
                                rows[i].method, rows[i].params));
         jsonrpc_read(line.data, line.len, &m);
         assert_int_equal(m.kind, JSONRPC_REQUEST);
@@ -104,8 +105,8 @@ static void judges_each_request_by_itself(void **state)
                 fail_msg("%s: method %d era %d", rows[i].label, (int)method, (int)r.era);
             assert_int_equal(out.len, 0);
             assert_string_equal(r.version, r.era == REVISION_MODERN ? "2026-07-28" : "2025-06-18");
-            assert_int_equal(r.level, r.era == REVISION_MODERN ? REVISION_LEVEL_NONE
-                                                               : REVISION_LEVEL_ERROR);
+            assert_int_equal(r.level,
+                             r.era == REVISION_MODERN ? REVISION_LEVEL_NONE : REVISION_LEVEL_ERROR);
             continue;
         }
         answer = parse(out.data, out.len);
@@ -171,8 +172,9 @@ static void initialize_settles_the_version(void **state)
 
     for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
         struct revision_legacy legacy = { .version = "2024-11-05" };
-        CLEANUP(json_freep) json_t *params =
-            json_pack("{s:s,s:{s:{}}}", "protocolVersion", versions[i].asked, "capabilities", "roots");
+        CLEANUP(json_freep)
+        json_t *params = json_pack("{s:s,s:{s:{}}}", "protocolVersion", versions[i].asked,
+                                   "capabilities", "roots");
         CLEANUP(json_freep) json_t *result = NULL;
         CLEANUP(buf_fini) struct buf out = BUF_INIT;
         const char *text = NULL;
@@ -194,8 +196,9 @@ static void initialize_settles_the_version(void **state)
 
 static void initialize_refuses_what_is_malformed(void **state)
 {
-    static const char *const params[] = { "{}", "{\"protocolVersion\":1}",
-                                          "{\"protocolVersion\":\"2025-11-25\",\"capabilities\":[]}" };
+    static const char *const params[] = {
+        "{}", "{\"protocolVersion\":1}", "{\"protocolVersion\":\"2025-11-25\",\"capabilities\":[]}"
+    };
     (void)state;
 
     for (size_t i = 0; i < ARRAY_LEN(params); i++) {
@@ -255,11 +258,14 @@ static void results_are_dressed_as_their_era_wants(void **state)
         { REVISION_LEGACY, false, false, "{}" },
         { REVISION_LEGACY, true, true, "{\"a\":1}" },
         { REVISION_MODERN, false, false,
-          "{\"resultType\":\"complete\",\"_meta\":{\"io.modelcontextprotocol/serverInfo\":{\"name\":"
+          "{\"resultType\":\"complete\",\"_meta\":{\"io.modelcontextprotocol/"
+          "serverInfo\":{\"name\":"
           "\"aios\",\"title\":\"AIOS\",\"version\":\"" AIOS_VERSION "\"}}}" },
         { REVISION_MODERN, true, true,
-          "{\"resultType\":\"complete\",\"a\":1,\"ttlMs\":300000,\"cacheScope\":\"public\",\"_meta\":{"
-          "\"io.modelcontextprotocol/serverInfo\":{\"name\":\"aios\",\"title\":\"AIOS\",\"version\":"
+          "{\"resultType\":\"complete\",\"a\":1,\"ttlMs\":300000,\"cacheScope\":\"public\",\"_"
+          "meta\":{"
+          "\"io.modelcontextprotocol/"
+          "serverInfo\":{\"name\":\"aios\",\"title\":\"AIOS\",\"version\":"
           "\"" AIOS_VERSION "\"}}}" },
     };
     (void)state;
@@ -294,14 +300,16 @@ static void levels_have_names_in_order_of_severity(void **state)
 
 static void a_lack_of_memory_shows_in_the_buffer(void **state)
 {
-    static const char line[] = "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"tools/list\",\"params\":{"
-                               "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"v9\"}}}";
+    static const char line[] =
+        "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"tools/list\",\"params\":{"
+        "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"v9\"}}}";
     const struct revision_legacy legacy = { .version = REVISION_LEGACY_LATEST };
     CLEANUP(jsonrpc_fini) struct jsonrpc m;
     (void)state;
 
     jsonrpc_read(line, sizeof line - 1, &m);
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         CLEANUP(buf_fini) struct buf out = BUF_INIT;
         enum revision_method method;
         struct revision r;
@@ -313,7 +321,8 @@ static void a_lack_of_memory_shows_in_the_buffer(void **state)
         if (!out.failed)
             json_decref(parse(out.data, out.len));
     }
-    FAULT_EACH (n) {
+    FAULT_EACH(n)
+    {
         CLEANUP(buf_fini) struct buf out = BUF_INIT;
         bool ok = revision_discover("instructions", &out) && !out.failed;
 

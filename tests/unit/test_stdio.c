@@ -14,7 +14,7 @@ enum {
     REFUSED = 1,
     IN_IS_INPUT = 2,
     OUT_IS_OUTPUT = 4,
-    PRIVATE = 8,        /* both above 2 and close-on-exec */
+    PRIVATE = 8,           /* both above 2 and close-on-exec */
     PRINTS_ELSEWHERE = 16, /* what goes to number 1 does not come out of the output */
     TWO_IS_OPEN = 32,
 };

@@ -8,8 +8,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 aios=$1 folder=$2 release=$3
 shift 3
 
-programs=(bash dash cat chmod cp dmesg env find grep head id ln ls mkdir mkfifo mktemp mount mv perl rm
-  rmdir sed seq setpriv sleep stat tail timeout touch tr true tty uname unshare wc)
+programs=(awk bash cat chmod cp dash dmesg env find grep head hostname id ln ls mkdir mkfifo mktemp
+  mount mv perl rm rmdir sed seq setpriv setsid sleep stat tail timeout touch tr true tty uname
+  unshare wc)
 modules=(overlay virtio_pci virtio_blk)
 
 rm -rf "$folder"
@@ -18,7 +19,7 @@ mkdir -p "$folder"/{early/{bin,dev,modules,proc,root},disk}
 # ---- the disk ----
 
 disk=$folder/disk
-mkdir -p "$disk"/{dev,etc,home/user,opt/aios,opt/busybox,opt/tests,proc,root,run,sys,test,tmp}
+mkdir -p "$disk"/{dev,etc,home/user,mnt,opt/aios,opt/busybox,opt/tests,proc,root,run,sys,test,tmp}
 mkdir -p "$disk"/usr/{bin,sbin,lib,lib64,local/bin,share/doc/sample}
 for name in bin sbin lib lib64; do
   ln -s "usr/$name" "$disk/$name"
@@ -49,7 +50,7 @@ chmod 755 "$disk"/test/*
   printf '#!/bin/bash\n# Unit tests that depend on the kernel.\ncd /test || exit\n. ./lib.sh\n'
   for test in "$@"; do
     name=$(basename "$test")
-    printf '%s() { timeout -k 5 150 /opt/tests/%s; }\ncheck %s\n' "$name" "$name" "$name"
+    printf '%s() { unit %s; }\ncheck %s\n' "$name" "$name" "$name"
   done
 } >"$disk/test/units.sh"
 chmod 755 "$disk/test/units.sh"

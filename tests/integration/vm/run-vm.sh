@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 aios=$1 folder=$2
 shift 2
-deadline_s=${AIOS_VM_DEADLINE:-420} # software emulation on a busy machine; an idle one needs a fifth
+deadline_s=${AIOS_VM_DEADLINE:-540} # software emulation on a busy machine; an idle one needs a third
 memory_mb=1024
 
 missing() {
@@ -20,7 +20,7 @@ missing() {
 }
 
 PATH=$PATH:/usr/sbin:/sbin
-for program in qemu-system-x86_64 busybox cpio mke2fs modprobe setpriv perl; do
+for program in qemu-system-x86_64 busybox cpio mke2fs modprobe awk bash hostname perl setpriv; do
   command -v "$program" >/dev/null || missing "$program"
 done
 kernel=$(find /boot -name 'vmlinuz-*-cloud-amd64' | sort -V | tail -n 1)

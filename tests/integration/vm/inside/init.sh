@@ -7,7 +7,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o ptmxmode=0666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
-mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t tmpfs -o mode=0755 mnt /mnt
+chmod 1777 /tmp
 mount -t tmpfs -o mode=0755 run /run
 $b ip link set lo up
 $b hostname machine
@@ -19,7 +20,6 @@ echo "VM-TEST-BEGIN $(uname -r)"
 
 cd /root || exit
 HOME=/root /test/root.sh
-HOME=/root /test/units.sh
 
 # A group that the administrator gives to the user, as systemd does with Delegate=yes.
 echo "+memory +pids +cpu" >/sys/fs/cgroup/cgroup.subtree_control
@@ -36,6 +36,7 @@ as_user() { # group script
 }
 as_user user/shell delegated.sh
 as_user plain plain.sh
+HOME=/root /test/units.sh
 
 echo "VM-TEST-END"
 $b poweroff -f

@@ -48,6 +48,14 @@ ended() {
   grep -E "\"reason\": ?\"$reason\"" "$dir/report"
 }
 
+# unit NAME: a test program, of whose talk only what failed is of interest.
+unit() {
+  timeout -k 5 150 "/opt/tests/$1" >"$dir/all" 2>&1 || {
+    grep -E 'ERROR|LINE|FAILED|Assert' "$dir/all"
+    return 1
+  }
+}
+
 groups() { find /sys/fs/cgroup -name 'aios-*' 2>/dev/null; }
 no_groups() { [ -z "$(groups)" ]; }
 no_guests() { ! grep -lx aios-guest /proc/[0-9]*/comm 2>/dev/null; }

@@ -40,8 +40,8 @@ shared_folders() {
   expect 1 aios run --ro "$shared" -- sh -c "cat $shared/given; touch $shared/no"
   grep -x given "$dir/out"
   [ ! -e "$shared/no" ]
-  mkdir -p /tmp/shared
-  expect 125 aios run --rw /tmp/shared -- true
+  mkdir -p /mnt/shared
+  expect 125 aios run --rw /mnt/shared -- true
   grep -F 'cannot be mapped to another user' "$dir/err"
 }
 too_many() { too_many_as pids; }
