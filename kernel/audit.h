@@ -64,14 +64,14 @@ struct audit_report {
 };
 
 /**
- * Go through the whole chain.  Found are a changed, removed, inserted or moved row, and rows removed or added at
- * the end, because the end is noted in the same transaction and once more in the file `head`.
- * Not found is the work of somebody who may write all three and computes every hash anew from some row on: for
- * that a person keeps `head` of the report elsewhere, and compares.
+ * Go through the whole chain.  Found are a changed, removed, inserted or moved row, and rows
+ * removed or added at the end, because the end is noted in the same transaction and once more in
+ * the file `head`. Not found is the work of somebody who may write all three and computes every
+ * hash anew from some row on: for that a person keeps `head` of the report elsewhere, and compares.
  *
- * Orphaned journals are moved first.  False when the database cannot be read (ERR_NOT_FOUND: there is
- * none); a broken chain is true with ret->problem.  Without power_safe a power cut may take the last
- * rows, which looks like their removal.
+ * Orphaned journals are moved first.  False when the database cannot be read (ERR_NOT_FOUND: there
+ * is none); a broken chain is true with ret->problem.  Without power_safe a power cut may take the
+ * last rows, which looks like their removal.
  */
 NODISCARD bool audit_verify(const char *dir, struct audit_report *ret, struct error *err);
 

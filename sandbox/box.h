@@ -31,7 +31,8 @@ struct backend {
     struct pool *pool; /* NULL without one */
     atomic_uint live;  /* sandboxes, those in the pool included */
 
-    /* Made with the first sandbox, so that a server that is only asked for its tools starts fast. */
+    /* Made with the first sandbox, so that a server that is only asked for its tools starts fast.
+     */
     pthread_mutex_t prepare_lock; /* guards the making of what follows, once */
     bool prepared;
     char *state_dir, *runtime_dir, *cache_dir;

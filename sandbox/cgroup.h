@@ -2,10 +2,10 @@
  * cgroup - limits and accounting for one sandbox: v2, v1, or neither.
  *
  * v2: one group per sandbox below a delegated folder; the child is cloned into it
- *   (CLONE_INTO_CGROUP).  v1: one group per hierarchy (memory, pids, cpu, cpuacct, freezer), which the
- *   child enters itself, first of all: writing "0" to tasks is cheap, where moving another process
- *   costs a grace period of milliseconds.  none: nothing is made; limits are resource limits of
- *   the child, and a watcher sums up /proc.
+ *   (CLONE_INTO_CGROUP).  v1: one group per hierarchy (memory, pids, cpu, cpuacct, freezer), which
+ * the child enters itself, first of all: writing "0" to tasks is cheap, where moving another
+ * process costs a grace period of milliseconds.  none: nothing is made; limits are resource limits
+ * of the child, and a watcher sums up /proc.
  *
  * Groups are named "aios-<server>-<n>", <server> being unguessable and known to a lock file in the
  * runtime folder, so that a later server can tell which groups are orphans.

@@ -13,5 +13,6 @@
 int landlock_abi(void);
 
 /** Restrict the calling thread (no_new_privs is set).  @writable: paths inside below which
- *  writing is allowed; those that do not exist are skipped.  With @abi 0 nothing is done.  False with errno. */
+ *  writing is allowed; those that do not exist are skipped.  With @abi 0 nothing is done.  False
+ * with errno. */
 bool landlock_apply(int abi, const char *const *writable, size_t count);

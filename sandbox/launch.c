@@ -75,10 +75,11 @@ static void run_job(struct launch_job *job)
         int saved = errno;
 
         if (saved == EPERM || saved == ENOSPC || saved == EUSERS)
-            error_set(&job->error, ERR_UNSUPPORTED,
-                      "clone with new namespaces: %s; user namespaces are switched off or used up: see "
-                      "/proc/sys/user/max_user_namespaces and kernel.unprivileged_userns_clone",
-                      strerror(saved));
+            error_set(
+                &job->error, ERR_UNSUPPORTED,
+                "clone with new namespaces: %s; user namespaces are switched off or used up: see "
+                "/proc/sys/user/max_user_namespaces and kernel.unprivileged_userns_clone",
+                strerror(saved));
         else
             error_set_errno(&job->error, saved, "clone with new namespaces");
         return;

@@ -31,12 +31,12 @@ struct launch_plan {
     uint32_t host_uid, host_gid; /* what the agent is outside; the inside is 1000:1000 */
     uint64_t memory_bytes;       /* for resource limits where there is no cgroup */
     uint32_t pids;
-    const char *host_name;       /* inside: "computer" */
-    int guest_fd;                /* sealed memory file; borrowed */
+    const char *host_name; /* inside: "computer" */
+    int guest_fd;          /* sealed memory file; borrowed */
 };
 
 struct launch_result {
-    pid_t pid;     /* PID 1 of the sandbox, as the host sees it */
+    pid_t pid; /* PID 1 of the sandbox, as the host sees it */
     int pidfd;
     int stream;    /* the host's end of the guest's stream, non-blocking */
     int notify_fd; /* seccomp listener */
@@ -49,8 +49,8 @@ NODISCARD struct launcher *launcher_new(struct error *err);
 void launcher_free(struct launcher *l);
 DEFINE_CLEANUP(struct launcher, launcher_free)
 
-/** ERR_UNSUPPORTED with the stage and the kernel's answer ("mount overlay on /usr: EPERM; …what to do"),
- *  ERR_TIMEOUT; nothing is left behind on failure. */
+/** ERR_UNSUPPORTED with the stage and the kernel's answer ("mount overlay on /usr: EPERM; …what to
+ * do"), ERR_TIMEOUT; nothing is left behind on failure. */
 NODISCARD bool launch_run(struct launcher *l, const struct launch_plan *plan,
                           struct launch_result *ret, const struct wait *w, struct error *err);
 

@@ -12,21 +12,27 @@
 /** Everything the child needs, complete before the clone. */
 struct launch_child {
     const struct launch_plan *plan;
-    int control;      /* SOCK_SEQPACKET to the parent */
-    int stream;       /* the guest's end of its stream */
+    int control;        /* SOCK_SEQPACKET to the parent */
+    int stream;         /* the guest's end of its stream */
     int parent_ends[2]; /* of both: closed first, so that an end of file can be seen */
-    bool root_server; /* the identity must be changed to the mapped one */
-    bool limit_pids;  /* no cgroup: resource limits instead */
+    bool root_server;   /* the identity must be changed to the mapped one */
+    bool limit_pids;    /* no cgroup: resource limits instead */
     int landlock_abi;
 };
 
-/** What the child tells over `control`: first this with the descriptors of enum launch_fd, then, only
- *  if exec fails, this again with a fault.  After a successful exec: end of file. */
+/** What the child tells over `control`: first this with the descriptors of enum launch_fd, then,
+ * only if exec fails, this again with a fault.  After a successful exec: end of file. */
 struct launch_message {
     const char *what; /* NULL: all is well.  A constant, at the same address in the parent */
     int os_errno;
 };
 
-enum launch_fd { LAUNCH_FD_LAYER, LAUNCH_FD_USERNS, LAUNCH_FD_MNTNS, LAUNCH_FD_NOTIFY, LAUNCH_FD_COUNT };
+enum launch_fd {
+    LAUNCH_FD_LAYER,
+    LAUNCH_FD_USERNS,
+    LAUNCH_FD_MNTNS,
+    LAUNCH_FD_NOTIFY,
+    LAUNCH_FD_COUNT
+};
 
 _Noreturn void launch_child(const struct launch_child *child);

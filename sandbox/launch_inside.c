@@ -13,7 +13,7 @@
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 
-#define INSIDE_ID 1000
+#define INSIDE_ID  1000
 #define EXIT_SETUP 126 /* the namespaces could not be entered */
 
 static _Noreturn void inside_child(int userns_fd, int mntns_fd, int (*fn)(void *arg), void *arg)
@@ -53,7 +53,8 @@ static bool await_end(int pidfd, int *ret_exit, const struct wait *w, struct err
     if (!in_time)
         return false;
     if (info.si_code != CLD_EXITED)
-        return error_set(err, ERR_LOST, "the helper process was ended by signal %d", info.si_status);
+        return error_set(err, ERR_LOST, "the helper process was ended by signal %d",
+                         info.si_status);
     if (info.si_status == EXIT_SETUP)
         return error_set(err, ERR_LOST, "the sandbox's namespaces cannot be entered any more");
     *ret_exit = info.si_status;

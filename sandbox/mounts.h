@@ -2,12 +2,13 @@
  * mounts - the file system of a sandbox: what is visible, where writes go.
  *
  * One tmpfs (size = the disk limit) holds the writable layer: its folders `root` and `usr` are the
- * upper layers of two overlays, `root-work` and `usr-work` their work folders.  The overlay on / has
- * the skeleton (a small read-only tree made once: synthesised /etc, mount points, links like
+ * upper layers of two overlays, `root-work` and `usr-work` their work folders.  The overlay on /
+ * has the skeleton (a small read-only tree made once: synthesised /etc, mount points, links like
  * bin -> usr/bin) as its lowest layer, the overlay on /usr the host's /usr.  Frozen layers of a
  * checkpoint lie between, newest first.  Folders in which the agent may add things are the agent's
- * in the skeleton, also those of /usr (its layer usr/).  /proc is private with kernel-wide files masked; /dev holds
- * null, zero, full, random, urandom and tty, a devpts of its own and shm; there is no /sys.
+ * in the skeleton, also those of /usr (its layer usr/).  /proc is private with kernel-wide files
+ * masked; /dev holds null, zero, full, random, urandom and tty, a devpts of its own and shm; there
+ * is no /sys.
  *
  * Before Linux 6.6 a tmpfs has no user attributes, and an overlay on it can neither rename nor
  * remove a folder that a lower layer has too.  There the agent's folders are not in the skeleton
@@ -25,13 +26,13 @@
 
 #include "kernel/base/error.h"
 
-#define MOUNTS_DIRS_MAX 64
-#define MOUNTS_LOWERS_MAX 8
+#define MOUNTS_DIRS_MAX    64
+#define MOUNTS_LOWERS_MAX  8
 #define MOUNTS_OPTIONS_MAX 512
 
 /** Folders of the writable layer's tmpfs. */
 #define MOUNTS_LAYER_ROOT "root"
-#define MOUNTS_LAYER_USR "usr"
+#define MOUNTS_LAYER_USR  "usr"
 
 struct layer_copy;
 

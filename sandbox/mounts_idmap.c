@@ -54,8 +54,8 @@ static int map_namespace(uint32_t disk_uid, uint32_t disk_gid, uint32_t host_uid
 
 int mounts_idmap(const char *path, uint32_t host_uid, uint32_t host_gid, struct error *err)
 {
-    CLEANUP(fd_closep) int tree =
-        open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+    CLEANUP(fd_closep)
+    int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
     CLEANUP(fd_closep) int ns = -1;
     struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP };
     struct stat st;
@@ -69,9 +69,10 @@ int mounts_idmap(const char *path, uint32_t host_uid, uint32_t host_gid, struct 
         return -1;
     attr.userns_fd = (uint64_t)ns;
     if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0) {
-        error_set(err, ERR_UNSUPPORTED,
-                  "the file system of %s cannot be mapped to another user (mount_setattr: errno %d)",
-                  path, errno);
+        error_set(
+            err, ERR_UNSUPPORTED,
+            "the file system of %s cannot be mapped to another user (mount_setattr: errno %d)",
+            path, errno);
         return -1;
     }
     return fd_steal(&tree);

@@ -14,7 +14,8 @@
 struct notify;
 struct notify_watch;
 
-/** @name: the system call; @text: its telling argument, valid UTF-8, may be ""; @pid: on the host. */
+/** @name: the system call; @text: its telling argument, valid UTF-8, may be ""; @pid: on the host.
+ */
 typedef void notify_fn(void *arg, const char *name, const char *text, uint32_t pid);
 
 NODISCARD struct notify *notify_new(struct error *err);

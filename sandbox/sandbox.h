@@ -1,9 +1,9 @@
 /*
  * sandbox - a computer made of Linux namespaces, seccomp, Landlock and cgroups.
  *
- * Each computer is one process tree whose PID 1 is the guest, started from a sealed memory file by the
- * launcher thread.  A sandbox that cannot be set up whole is refused with ERR_UNSUPPORTED and the
- * name of what is missing; it never starts weaker than asked.
+ * Each computer is one process tree whose PID 1 is the guest, started from a sealed memory file by
+ * the launcher thread.  A sandbox that cannot be set up whole is refused with ERR_UNSUPPORTED and
+ * the name of what is missing; it never starts weaker than asked.
  *
  * Ownership: the back end owns its pool, launcher thread, notifier thread and caches.
  * Threads: any.  Blocking: create, checkpoint and the like, bounded by their struct wait.
@@ -42,11 +42,11 @@ NODISCARD struct computer_backend *sandbox_backend_new(const struct sandbox_conf
 
 /** One thing that `aios doctor` tells. */
 struct sandbox_check {
-    const char *name;   /* "user namespaces" */
+    const char *name; /* "user namespaces" */
     bool ok;
-    bool required;      /* without it no sandbox starts */
-    char detail[160];   /* "Landlock ABI 7" */
-    char remedy[256];   /* "" when ok, else what to do */
+    bool required;    /* without it no sandbox starts */
+    char detail[160]; /* "Landlock ABI 7" */
+    char remedy[256]; /* "" when ok, else what to do */
 };
 
 /** Probes the running kernel; calls @fn for each check in a fixed order.  Blocks for some

@@ -1,22 +1,36 @@
-#include "tools/screen.h"
+#include "tools/screen_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <vterm.h>
-
-/* libvterm puts four bytes on the stack for each that it is given, and what a program prints has
- * any length. */
-#define PIECE_BYTES 1024u
-
-struct screen {
-    VTerm *vt;
-    VTermScreen *screen; /* vt's */
-    int rows, cols;
-};
 
 static int within(int n, int min, int max)
 {
     return MAX(MIN(n, max), min);
+}
+
+static struct screen_cell *row_of(struct screen *s, int row)
+{
+    return s->cells[s->which] + (size_t)row * (size_t)s->cols;
+}
+
+static void blank(struct screen_cell *cells, int count)
+{
+    memset(cells, 0, (size_t)count * sizeof *cells);
+}
+
+/* ---- making and unmaking ---- */
+
+static bool make_cells(struct screen_cell *cells[2], int rows, int cols)
+{
+    size_t count = (size_t)rows * (size_t)cols;
+
+    cells[0] = calloc(count, sizeof *cells[0]);
+    cells[1] = calloc(count, sizeof *cells[1]);
+    if (cells[0] && cells[1])
+        return true;
+    free(cells[0]);
+    free(cells[1]);
+    return false;
 }
 
 struct screen *screen_new(int rows, int cols, struct error *err)
@@ -25,20 +39,14 @@ struct screen *screen_new(int rows, int cols, struct error *err)
 
     rows = within(rows, 1, SCREEN_ROWS_MAX);
     cols = within(cols, SCREEN_COLS_MIN, SCREEN_COLS_MAX);
-    if (s)
-        s->vt = vterm_new(rows, cols);
-    if (s && s->vt)
-        s->screen = vterm_obtain_screen(s->vt);
-    if (!s || !s->screen) {
-        screen_free(s);
+    if (!s || !make_cells(s->cells, rows, cols)) {
+        free(s);
         error_set(err, ERR_NOMEM, "a screen of %d by %d", cols, rows);
         return NULL;
     }
     s->rows = rows;
     s->cols = cols;
-    vterm_set_utf8(s->vt, 1);
-    vterm_screen_enable_altscreen(s->screen, 1);
-    vterm_screen_reset(s->screen, 1);
+    screen_reset(s);
     return s;
 }
 
@@ -46,34 +54,233 @@ void screen_free(struct screen *s)
 {
     if (!s)
         return;
-    if (s->vt)
-        vterm_free(s->vt);
+    free(s->cells[0]);
+    free(s->cells[1]);
     free(s);
 }
 
-void screen_feed(struct screen *s, const char *data, size_t len)
+void screen_reset(struct screen *s)
 {
-    while (len > 0) {
-        size_t taken = vterm_input_write(s->vt, data, MIN(len, PIECE_BYTES));
+    s->which = 0;
+    memset(&s->at, 0, sizeof s->at);
+    memset(s->saved, 0, sizeof s->saved);
+    s->top = 0;
+    s->bottom = s->rows;
+    s->insert = s->no_wrap = s->newline = false;
+    for (int col = 0; col < SCREEN_COLS_MAX; col++)
+        s->tabs[col] = col % 8 == 0;
+    s->last = 0;
+    blank(s->cells[0], s->rows * s->cols);
+    blank(s->cells[1], s->rows * s->cols);
+}
 
-        if (taken == 0 || taken > len)
-            return;
-        data += taken;
-        len -= taken;
+/* The rows from @first on, as far as they fit; no half of a wide character is left at the edge. */
+static void copy_cells(struct screen_cell *to, int rows, int cols, const struct screen_cell *from,
+                       int first, int old_rows, int old_cols)
+{
+    int width = MIN(cols, old_cols);
+
+    for (int row = 0; row < rows && first + row < old_rows; row++) {
+        struct screen_cell *line = to + (size_t)row * (size_t)cols;
+        const struct screen_cell *old = from + (size_t)(first + row) * (size_t)old_cols;
+
+        memcpy(line, old, (size_t)width * sizeof *line);
+        if (width < old_cols && old[width].c == SCREEN_TAIL)
+            blank(line + width - 1, 1);
     }
 }
 
 void screen_resize(struct screen *s, int rows, int cols)
 {
-    s->rows = within(rows, 1, SCREEN_ROWS_MAX);
-    s->cols = within(cols, SCREEN_COLS_MIN, SCREEN_COLS_MAX);
-    vterm_set_size(s->vt, s->rows, s->cols);
+    struct screen_cell *cells[2];
+    int first;
+
+    rows = within(rows, 1, SCREEN_ROWS_MAX);
+    cols = within(cols, SCREEN_COLS_MIN, SCREEN_COLS_MAX);
+    if (!make_cells(cells, rows, cols))
+        return;                             /* what there is stays as it is */
+    first = MAX(s->at.row - (rows - 1), 0); /* the cursor's row stays in sight */
+    for (int which = 0; which < 2; which++) {
+        copy_cells(cells[which], rows, cols, s->cells[which], which == s->which ? first : 0,
+                   s->rows, s->cols);
+        free(s->cells[which]);
+        s->cells[which] = cells[which];
+        s->saved[which].row = MIN(s->saved[which].row, rows - 1);
+        s->saved[which].col = MIN(s->saved[which].col, cols - 1);
+    }
+    s->rows = rows;
+    s->cols = cols;
+    s->top = 0;
+    s->bottom = rows;
+    screen_move(s, s->at.row - first, s->at.col);
 }
 
-size_t screen_answers(struct screen *s, char *out, size_t size)
+/* ---- what sequences do ---- */
+
+/* No wide character lies across the edge before @col. */
+static void part(struct screen *s, int row, int col)
 {
-    return vterm_output_read(s->vt, out, size);
+    struct screen_cell *line = row_of(s, row);
+
+    if (col > 0 && col < s->cols && line[col].c == SCREEN_TAIL)
+        blank(line + col - 1, 2);
 }
+
+void screen_move(struct screen *s, int row, int col)
+{
+    int top = s->at.origin ? s->top : 0;
+    int bottom = s->at.origin ? s->bottom : s->rows;
+
+    s->at.row = within(row, top, bottom - 1);
+    s->at.col = within(col, 0, s->cols - 1);
+    s->at.wrap = false;
+}
+
+void screen_erase(struct screen *s, int row, int from, int to)
+{
+    from = within(from, 0, s->cols);
+    to = within(to, from, s->cols);
+    part(s, row, from);
+    part(s, row, to);
+    blank(row_of(s, row) + from, to - from);
+}
+
+void screen_erase_rows(struct screen *s, int from, int to)
+{
+    from = within(from, 0, s->rows);
+    to = within(to, from, s->rows);
+    blank(s->cells[s->which] + (size_t)from * (size_t)s->cols, (to - from) * s->cols);
+}
+
+void screen_scroll(struct screen *s, int from, int to, int count)
+{
+    int height = to - from;
+    int moved = within(count, -height, height);
+    size_t bytes = (size_t)(height - abs(moved)) * (size_t)s->cols * sizeof(struct screen_cell);
+
+    if (moved >= 0) {
+        memmove(row_of(s, from), row_of(s, from + moved), bytes);
+        screen_erase_rows(s, to - moved, to);
+    } else {
+        memmove(row_of(s, from - moved), row_of(s, from), bytes);
+        screen_erase_rows(s, from, from - moved);
+    }
+}
+
+void screen_shift(struct screen *s, int count)
+{
+    struct screen_cell *line = row_of(s, s->at.row);
+    int from = s->at.col;
+    int width = s->cols - from;
+    int moved = within(count, -width, width);
+    size_t bytes = (size_t)(width - abs(moved)) * sizeof *line;
+
+    part(s, s->at.row, from);
+    if (moved >= 0) {
+        part(s, s->at.row, from + moved);
+        memmove(line + from, line + from + moved, bytes);
+        blank(line + s->cols - moved, moved);
+    } else {
+        part(s, s->at.row, s->cols + moved); /* what goes over the edge goes whole */
+        memmove(line + from - moved, line + from, bytes);
+        blank(line + from, -moved);
+    }
+    s->at.wrap = false;
+}
+
+void screen_linefeed(struct screen *s)
+{
+    s->at.wrap = false;
+    if (s->at.row == s->bottom - 1)
+        screen_scroll(s, s->top, s->bottom, 1);
+    else if (s->at.row < s->rows - 1)
+        s->at.row++;
+}
+
+void screen_reverse_linefeed(struct screen *s)
+{
+    s->at.wrap = false;
+    if (s->at.row == s->top)
+        screen_scroll(s, s->top, s->bottom, -1);
+    else if (s->at.row > 0)
+        s->at.row--;
+}
+
+void screen_tab(struct screen *s, int count)
+{
+    int step = count < 0 ? -1 : 1;
+    int col = s->at.col;
+
+    for (int left = within(abs(count), 0, s->cols); left > 0; left--) {
+        col += step;
+        while (col > 0 && col < s->cols - 1 && !s->tabs[col])
+            col += step;
+    }
+    s->at.col = within(col, 0, s->cols - 1);
+    s->at.wrap = false;
+}
+
+void screen_fill(struct screen *s, uint32_t c)
+{
+    screen_erase_rows(s, 0, s->rows);
+    for (int i = 0; i < s->rows * s->cols; i++)
+        s->cells[s->which][i].c = c;
+}
+
+void screen_alternate(struct screen *s, bool on)
+{
+    s->which = on;
+    if (on)
+        screen_erase_rows(s, 0, s->rows);
+}
+
+/* A mark sits on the character before the cursor, if there is one. */
+static void put_mark(struct screen *s, uint32_t c)
+{
+    struct screen_cell *line = row_of(s, s->at.row);
+    int col = s->at.wrap ? s->at.col : s->at.col - 1;
+
+    if (col > 0 && line[col].c == SCREEN_TAIL)
+        col--;
+    if (col < 0 || line[col].c == 0)
+        return;
+    for (int i = 0; i < SCREEN_MARKS; i++) {
+        if (line[col].marks[i] == 0) {
+            line[col].marks[i] = c;
+            return;
+        }
+    }
+}
+
+void screen_put(struct screen *s, uint32_t c)
+{
+    int width = screen_width(c);
+    struct screen_cell *line;
+
+    if (width == 0) {
+        put_mark(s, c);
+        return;
+    }
+    if (!s->no_wrap && (s->at.wrap || s->at.col + width > s->cols)) {
+        screen_linefeed(s);
+        s->at.col = 0;
+    }
+    s->at.wrap = false;
+    s->at.col = MIN(s->at.col, s->cols - width);
+    if (s->insert)
+        screen_shift(s, -width);
+    part(s, s->at.row, s->at.col);
+    part(s, s->at.row, s->at.col + width);
+    line = row_of(s, s->at.row) + s->at.col;
+    line[0] = (struct screen_cell){ .c = c };
+    if (width == 2)
+        line[1] = (struct screen_cell){ .c = SCREEN_TAIL };
+    s->last = c;
+    s->at.wrap = !s->no_wrap && s->at.col + width == s->cols;
+    s->at.col = MIN(s->at.col + width, s->cols - 1);
+}
+
+/* ---- what it shows ---- */
 
 static bool put_utf8(struct buf *out, uint32_t c)
 {
@@ -105,25 +312,25 @@ static bool put_utf8(struct buf *out, uint32_t c)
 /* One row; blanks are held back until something follows them. */
 static bool put_row(struct screen *s, int row, struct buf *out)
 {
+    const struct screen_cell *line = row_of(s, row);
     size_t blanks = 0;
 
-    for (int col = 0; col < s->cols;) {
-        VTermPos pos = { .row = row, .col = col };
-        VTermScreenCell cell;
+    for (int col = 0; col < s->cols; col++) {
+        const struct screen_cell *cell = line + col;
 
-        if (!vterm_screen_get_cell(s->screen, pos, &cell))
-            break;
-        col += cell.width > 0 ? cell.width : 1;
-        /* The right half of a wide character whose left half is gone is blank, too. */
-        if (cell.chars[0] == 0 || cell.chars[0] == ' ' || cell.chars[0] > 0x10ffff) {
+        if (cell->c == SCREEN_TAIL)
+            continue;
+        if (cell->c == 0 || (cell->c == ' ' && cell->marks[0] == 0)) {
             blanks++;
             continue;
         }
         for (; blanks > 0; blanks--)
             if (!buf_append_char(out, ' '))
                 return false;
-        for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && cell.chars[i]; i++)
-            if (cell.chars[i] <= 0x10ffff && !put_utf8(out, cell.chars[i]))
+        if (!put_utf8(out, cell->c))
+            return false;
+        for (int i = 0; i < SCREEN_MARKS && cell->marks[i]; i++)
+            if (!put_utf8(out, cell->marks[i]))
                 return false;
     }
     return buf_append_char(out, '\n');
@@ -132,7 +339,6 @@ static bool put_row(struct screen *s, int row, struct buf *out)
 bool screen_text(struct screen *s, struct buf *out)
 {
     size_t begin = out->len;
-    VTermPos cursor;
 
     for (int row = 0; row < s->rows; row++)
         if (!put_row(s, row, out))
@@ -140,7 +346,16 @@ bool screen_text(struct screen *s, struct buf *out)
     while (out->len > begin + 1 && out->data[out->len - 1] == '\n' &&
            out->data[out->len - 2] == '\n')
         out->len--;
-    vterm_state_get_cursorpos(vterm_obtain_state(s->vt), &cursor);
     return buf_printf(out, "[screen %dx%d, cursor at row %d, column %d]\n", s->cols, s->rows,
-                      cursor.row + 1, cursor.col + 1);
+                      s->at.row + 1, s->at.col + 1);
+}
+
+size_t screen_answers(struct screen *s, char *out, size_t size)
+{
+    size_t n = MIN(size, s->answers_len);
+
+    memcpy(out, s->answers, n);
+    memmove(s->answers, s->answers + n, s->answers_len - n);
+    s->answers_len -= n;
+    return n;
 }

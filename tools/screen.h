@@ -1,7 +1,8 @@
 /*
  * screen - what a terminal would show: bytes of a pty in, lines of text out.
  *
- * Ownership: screen_free().  Threads: one at a time.  The bytes are hostile; libvterm parses them.
+ * Ownership: screen_free().  Threads: one at a time.  The bytes are hostile: whatever
+ *   they say, every place lies within the screen, and memory and time are bounded by their number.
  */
 #pragma once
 
@@ -13,7 +14,7 @@
 #include "kernel/base/error.h"
 
 #define SCREEN_ROWS_MAX 200
-#define SCREEN_COLS_MIN 2 /* libvterm writes beyond a line that has no room for a wide character */
+#define SCREEN_COLS_MIN 2 /* a wide character must have room */
 #define SCREEN_COLS_MAX 400
 
 struct screen;

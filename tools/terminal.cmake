@@ -1,4 +1,11 @@
-# The tests of the family terminal, and of what all families share.
+# The screen's own parts, and the tests of the family terminal and of what all families share.
+get_target_property(tools_sources tools SOURCES)
+foreach(file screen_vt.c screen_width.c)
+  if(NOT file IN_LIST tools_sources)
+    target_sources(tools PRIVATE ${file})
+  endif()
+endforeach()
+
 add_unit_test(screen tools)
 add_unit_test(terminal_keys tools)
 add_fuzz_target(screen tools)

@@ -42,8 +42,8 @@ static inline void *unconst(const void *ptr)
     }))
 
 /** Ignore the result of a NODISCARD function on purpose, which a cast to void does not do. */
-#define UNCHECKED(expr)                      \
-    do {                                     \
+#define UNCHECKED(expr)                       \
+    do {                                      \
         __typeof__(expr) unchecked_ = (expr); \
-        (void)unchecked_;                    \
+        (void)unchecked_;                     \
     } while (0)

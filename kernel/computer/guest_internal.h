@@ -238,11 +238,11 @@ struct guest_run {
 
     /* lock */
     struct ring rings[WIRE_STREAM_COUNT];
-    uint64_t output; /* bytes of all streams */
+    uint64_t output;                  /* bytes of all streams */
     uint32_t held[WIRE_STREAM_COUNT]; /* credit that a flood is made to wait for */
-    unsigned users;  /* references that are not the table's or a post's */
-    uint32_t status; /* of the reply */
-    uint8_t stage;   /* where a spawn failed: SPAWN_STAGE_* or 0 */
+    unsigned users;                   /* references that are not the table's or a post's */
+    uint32_t status;                  /* of the reply */
+    uint8_t stage;                    /* where a spawn failed: SPAWN_STAGE_* or 0 */
     bool lossless;
     bool abandoned; /* nobody waits for the reply any more: kill it when it comes */
     bool told;      /* notify_fn is called, or about to be */

@@ -68,8 +68,8 @@ static const char *on_reply(struct chan *ch, uint32_t status, struct wire_in *in
     return NULL;
 }
 
-/* What a run writes beyond PACE_FREE bytes is taken at a window each PACE_NS, 50 MiB/s: one that floods
- * would otherwise keep the loop from everybody else just to fill a ring that forgets. */
+/* What a run writes beyond PACE_FREE bytes is taken at a window each PACE_NS, 50 MiB/s: one that
+ * floods would otherwise keep the loop from everybody else just to fill a ring that forgets. */
 static void on_pace(struct loop_timer *timer)
 {
     struct guest *g = CONTAINER_OF(timer, struct guest, pace);
@@ -97,8 +97,8 @@ static void take_slowly(struct chan *ch, unsigned stream, size_t len)
     struct guest *g = ch->g;
 
     run->held[stream] += (uint32_t)len;
-    if (g->pace.slot == 0 && !loop_timer_start(g->loop, &g->pace,
-                                               clock_add_ns(clock_now_ns(), PACE_NS), on_pace)) {
+    if (g->pace.slot == 0 &&
+        !loop_timer_start(g->loop, &g->pace, clock_add_ns(clock_now_ns(), PACE_NS), on_pace)) {
         /* No memory to wait with: then at once. */
         chan_consumed_locked(ch, stream, run->held[stream]);
         run->held[stream] = 0;

@@ -8,12 +8,14 @@
 
 int main(void)
 {
-    static const char init[] = "{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{\"tools\":{}},"
-                               "\"serverInfo\":{\"name\":\"floor\",\"version\":\"0\"}}";
+    static const char init[] =
+        "{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{\"tools\":{}},"
+        "\"serverInfo\":{\"name\":\"floor\",\"version\":\"0\"}}";
     static const char list[] = "{\"tools\":[{\"name\":\"computer_list\",\"inputSchema\":{\"type\":"
                                "\"object\"}}]}";
-    static const char call[] = "{\"content\":[{\"type\":\"text\",\"text\":\"{\\\"computers\\\":[]}\"}],"
-                               "\"structuredContent\":{\"computers\":[]}}";
+    static const char call[] =
+        "{\"content\":[{\"type\":\"text\",\"text\":\"{\\\"computers\\\":[]}\"}],"
+        "\"structuredContent\":{\"computers\":[]}}";
     char *line = NULL;
     size_t size = 0;
 
@@ -28,7 +30,8 @@ int main(void)
         else if (strstr(line, "\"tools/list\""))
             result = list;
         id += 5;
-        printf("{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"result\":%s}\n", (int)strcspn(id, ",}\n"), id, result);
+        printf("{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"result\":%s}\n", (int)strcspn(id, ",}\n"), id,
+               result);
         fflush(stdout);
     }
     free(line);

@@ -1,7 +1,7 @@
 /*
  * Times whole processes: peers ROUNDS COMMAND [ARGS…] forks, executes and waits ROUNDS times and
- * prints the median and the 90th percentile in microseconds.  With two commands separated by "--vs" they take turns,
- * so that a machine that speeds up or slows down does so for both.
+ * prints the median and the 90th percentile in microseconds.  With two commands separated by "--vs"
+ * they take turns, so that a machine that speeds up or slows down does so for both.
  */
 #include <stdint.h>
 #include <stdio.h>

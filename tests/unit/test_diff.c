@@ -11,8 +11,8 @@
 
 struct patcher {
     const char *whole, *diff; /* and what is left of it */
-    const char *old;  /* what is left of the text */
-    size_t old_line;  /* the next one, from 1 */
+    const char *old;          /* what is left of the text */
+    size_t old_line;          /* the next one, from 1 */
     size_t new_line;
     struct buf out;
 };

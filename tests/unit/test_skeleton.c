@@ -126,7 +126,8 @@ static void has_what_programs_look_for(void **state)
                                            "proc",    "usr",     "var",       "workspace",
                                            "usr/bin", "usr/lib", "home/agent" };
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
+    CLEANUP(skeleton_freep)
+    struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);
@@ -152,7 +153,8 @@ static void has_what_programs_look_for(void **state)
 static void has_nothing_that_is_not_for_everybody(void **state)
 {
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
+    CLEANUP(skeleton_freep)
+    struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);
@@ -167,7 +169,8 @@ static void has_nothing_that_is_not_for_everybody(void **state)
 static void links_stay_links_where_their_target_is_inside(void **state)
 {
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
+    CLEANUP(skeleton_freep)
+    struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);
@@ -195,7 +198,8 @@ static void is_found_again_until_the_host_changes(void **state)
 {
     struct error err = ERROR_INIT;
     struct skeleton *first = skeleton_new(cache, host, geteuid(), getegid(), &err);
-    CLEANUP(skeleton_freep) struct skeleton *again = skeleton_new(cache, host, geteuid(), getegid(), &err);
+    CLEANUP(skeleton_freep)
+    struct skeleton *again = skeleton_new(cache, host, geteuid(), getegid(), &err);
     CLEANUP(skeleton_freep) struct skeleton *changed = NULL;
     CLEANUP(skeleton_freep) struct skeleton *third = NULL;
     char old[200];
@@ -266,7 +270,8 @@ static void survives_every_allocation_failure(void **state)
 static void this_machine_gets_one(void **state)
 {
     struct error err = ERROR_INIT;
-    CLEANUP(skeleton_freep) struct skeleton *s = skeleton_new(cache, "/", geteuid(), getegid(), &err);
+    CLEANUP(skeleton_freep)
+    struct skeleton *s = skeleton_new(cache, "/", geteuid(), getegid(), &err);
 
     (void)state;
     assert_ok(s, err);

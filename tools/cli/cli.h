@@ -2,8 +2,8 @@
  * cli - the programs behind `aios COMMAND`: options, exit codes, and the assembly of a kernel.
  *
  * Exit codes: 0 success; 1 failed; 2 wrong usage; `aios run` passes its command's own code through
- * (126 cannot be executed, 127 not found, 128+N ended by signal N, 124 timeout, 125 aios itself failed).
- * Threads: the main thread.
+ * (126 cannot be executed, 127 not found, 128+N ended by signal N, 124 timeout, 125 aios itself
+ * failed). Threads: the main thread.
  */
 #pragma once
 
@@ -28,7 +28,7 @@ int cli_fail(const char *command, int code, const struct error *err);
 
 /** What an option parser needs: long options "--name VALUE", "--name=VALUE", "--flag". */
 struct cli_option {
-    const char *name; /* without dashes; NULL ends the table */
+    const char *name;  /* without dashes; NULL ends the table */
     const char *value; /* NULL: a flag; else what the value is called in the help */
     const char *help;
 };

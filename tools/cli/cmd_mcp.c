@@ -10,15 +10,21 @@
 #include "mcp/stdio.h"
 #include "tools/cli/cli.h"
 
-static const char instructions[] =
-    "AIOS gives you a Linux computer of your own, isolated from the user's machine. terminal_run runs "
-    "shell commands, code_run keeps Python, JavaScript, bash or C state between calls, file_* read, "
-    "write, edit, list and search files. A default computer is made on first use; its working folder is "
-    "/workspace and it has no network. For network access call computer_create with \"allow\" and pass "
-    "its handle as \"computer\". A call answers within 45 s; what takes longer goes on as a run to be "
-    "read with terminal_read. computer_fork copies a computer before something risky. What the sandbox "
-    "refuses is told in the answer. Nothing here changes the user's own files except file_transfer, "
-    "where the user has allowed it.";
+static const char instructions[] = "AIOS gives you a Linux computer of your own, isolated from the "
+                                   "user's machine. terminal_run runs "
+                                   "shell commands, code_run keeps Python, JavaScript, bash or C "
+                                   "state between calls, file_* read, "
+                                   "write, edit, list and search files. A default computer is made "
+                                   "on first use; its working folder is "
+                                   "/workspace and it has no network. For network access call "
+                                   "computer_create with \"allow\" and pass "
+                                   "its handle as \"computer\". A call answers within 45 s; what "
+                                   "takes longer goes on as a run to be "
+                                   "read with terminal_read. computer_fork copies a computer "
+                                   "before something risky. What the sandbox "
+                                   "refuses is told in the answer. Nothing here changes the user's "
+                                   "own files except file_transfer, "
+                                   "where the user has allowed it.";
 
 struct mcp_command {
     const char *config_path;
@@ -38,9 +44,11 @@ static const struct cli_option options[] = {
 static const struct cli_command command = {
     .name = "mcp",
     .synopsis = "[OPTIONS]",
-    .about = "Serves the Model Context Protocol (2024-11-05 to 2026-07-28) on standard input and output.\n"
-             "An LLM host starts it; tools/dev/demo prints the entry for the host's configuration.\n"
-             "Ends with its input; nothing that it started outlives it.",
+    .about =
+        "Serves the Model Context Protocol (2024-11-05 to 2026-07-28) on standard input and "
+        "output.\n"
+        "An LLM host starts it; tools/dev/demo prints the entry for the host's configuration.\n"
+        "Ends with its input; nothing that it started outlives it.",
     .options = options,
 };
 
@@ -126,7 +134,8 @@ static void watch_signal(struct mcp_command *c, uv_signal_t *handle, int signum)
 static bool serve(struct mcp_command *c, struct error *err)
 {
     const struct config *config = c->engine.config;
-    CLEANUP(agent_unrefp) struct agent *agent =
+    CLEANUP(agent_unrefp)
+    struct agent *agent =
         kernel_agent(c->engine.kernel, config->agent.name, config->agent.group, err);
     struct mcp_options mcp = { .kernel = c->engine.kernel,
                                .agent = agent,

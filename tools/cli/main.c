@@ -22,10 +22,14 @@ static const struct {
 
 static void usage(FILE *out)
 {
-    fprintf(out, "aios - a computer of its own for every LLM agent\n\nusage: aios COMMAND [OPTIONS]\n\n");
+    fprintf(
+        out,
+        "aios - a computer of its own for every LLM agent\n\nusage: aios COMMAND [OPTIONS]\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].about);
-    fprintf(out, "\n`aios COMMAND --help` tells more. Exit codes: 0 success, 1 failed, 2 wrong usage.\n");
+    fprintf(
+        out,
+        "\n`aios COMMAND --help` tells more. Exit codes: 0 success, 1 failed, 2 wrong usage.\n");
 }
 
 int cli_fail(const char *command, int code, const struct error *err)

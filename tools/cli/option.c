@@ -18,7 +18,8 @@ static void print_help(const struct cli_command *command)
     printf("  %-24s %s\n", "--help", "this text");
 }
 
-static const struct cli_option *find(const struct cli_command *command, const char *name, size_t len)
+static const struct cli_option *find(const struct cli_command *command, const char *name,
+                                     size_t len)
 {
     for (const struct cli_option *o = command->options; o->name; o++)
         if (strlen(o->name) == len && strncmp(o->name, name, len) == 0)
@@ -47,9 +48,10 @@ bool cli_parse(const struct cli_command *command, int argc, char **argv, cli_opt
             *ret_helped = true;
             return true;
         }
-        option = strncmp(word, "--", 2) == 0
-                     ? find(command, word + 2, equals ? (size_t)(equals - word - 2) : strlen(word + 2))
-                     : NULL;
+        option =
+            strncmp(word, "--", 2) == 0
+                ? find(command, word + 2, equals ? (size_t)(equals - word - 2) : strlen(word + 2))
+                : NULL;
         if (!option)
             return error_set(err, ERR_INVALID, "there is no option %s; `aios %s --help` lists them",
                              word, command->name);
