@@ -8,9 +8,9 @@ static int within(int n, int min, int max)
     return MAX(MIN(n, max), min);
 }
 
-static struct screen_cell *row_of(struct screen *s, int row)
+static struct screen_line *line_at(struct screen *s, int row)
 {
-    return s->cells[s->which] + (size_t)row * (size_t)s->cols;
+    return &s->lines[s->which][row];
 }
 
 static void blank(struct screen_cell *cells, int count)
@@ -18,19 +18,54 @@ static void blank(struct screen_cell *cells, int count)
     memset(cells, 0, (size_t)count * sizeof *cells);
 }
 
+static void set_used(struct screen *s, int which, struct screen_line *line, int used)
+{
+    s->lines_used[which] += (used > 0) - (line->used > 0);
+    line->used = used;
+}
+
+static void clear_lines(struct screen *s, int which, int from, int to)
+{
+    for (int row = from; row < to && s->lines_used[which] > 0; row++) {
+        struct screen_line *line = &s->lines[which][row];
+
+        blank(line->cells, line->used);
+        set_used(s, which, line, 0);
+    }
+}
+
 /* ---- making and unmaking ---- */
 
-static bool make_cells(struct screen_cell *cells[2], int rows, int cols)
+static void free_cells(struct screen_cell *cells[2], struct screen_line *lines[2])
 {
-    size_t count = (size_t)rows * (size_t)cols;
+    for (int which = 0; which < 2; which++) {
+        free(cells[which]);
+        free(lines[which]);
+    }
+}
 
-    cells[0] = calloc(count, sizeof *cells[0]);
-    cells[1] = calloc(count, sizeof *cells[1]);
-    if (cells[0] && cells[1])
-        return true;
-    free(cells[0]);
-    free(cells[1]);
-    return false;
+static bool make_cells(struct screen_cell *cells[2], struct screen_line *lines[2], int rows,
+                       int cols)
+{
+    for (int which = 0; which < 2; which++) {
+        cells[which] = calloc((size_t)rows * (size_t)cols, sizeof *cells[which]);
+        lines[which] = calloc((size_t)rows, sizeof *lines[which]);
+    }
+    if (!cells[0] || !cells[1] || !lines[0] || !lines[1]) {
+        free_cells(cells, lines);
+        return false;
+    }
+    for (int which = 0; which < 2; which++)
+        for (int row = 0; row < rows; row++)
+            lines[which][row].cells = cells[which] + (size_t)row * (size_t)cols;
+    return true;
+}
+
+static void reset_tabs(struct screen *s)
+{
+    for (int col = 0; col < SCREEN_COLS_MAX; col++)
+        s->tabs[col] = col % 8 == 0;
+    s->tabs_changed = false;
 }
 
 struct screen *screen_new(int rows, int cols, struct error *err)
@@ -39,13 +74,14 @@ struct screen *screen_new(int rows, int cols, struct error *err)
 
     rows = within(rows, 1, SCREEN_ROWS_MAX);
     cols = within(cols, SCREEN_COLS_MIN, SCREEN_COLS_MAX);
-    if (!s || !make_cells(s->cells, rows, cols)) {
+    if (!s || !make_cells(s->cells, s->lines, rows, cols)) {
         free(s);
         error_set(err, ERR_NOMEM, "a screen of %d by %d", cols, rows);
         return NULL;
     }
     s->rows = rows;
     s->cols = cols;
+    reset_tabs(s);
     screen_reset(s);
     return s;
 }
@@ -54,8 +90,7 @@ void screen_free(struct screen *s)
 {
     if (!s)
         return;
-    free(s->cells[0]);
-    free(s->cells[1]);
+    free_cells(s->cells, s->lines);
     free(s);
 }
 
@@ -67,47 +102,48 @@ void screen_reset(struct screen *s)
     s->top = 0;
     s->bottom = s->rows;
     s->insert = s->no_wrap = s->newline = false;
-    for (int col = 0; col < SCREEN_COLS_MAX; col++)
-        s->tabs[col] = col % 8 == 0;
+    if (s->tabs_changed)
+        reset_tabs(s);
     s->last = 0;
-    blank(s->cells[0], s->rows * s->cols);
-    blank(s->cells[1], s->rows * s->cols);
+    clear_lines(s, 0, 0, s->rows);
+    clear_lines(s, 1, 0, s->rows);
 }
 
-/* The rows from @first on, as far as they fit; no half of a wide character is left at the edge. */
-static void copy_cells(struct screen_cell *to, int rows, int cols, const struct screen_cell *from,
-                       int first, int old_rows, int old_cols)
+/* As much as fits; no half of a wide character is left at the edge. */
+static void copy_line(struct screen_line *to, const struct screen_line *from, int old_cols,
+                      int cols)
 {
-    int width = MIN(cols, old_cols);
-
-    for (int row = 0; row < rows && first + row < old_rows; row++) {
-        struct screen_cell *line = to + (size_t)row * (size_t)cols;
-        const struct screen_cell *old = from + (size_t)(first + row) * (size_t)old_cols;
-
-        memcpy(line, old, (size_t)width * sizeof *line);
-        if (width < old_cols && old[width].c == SCREEN_TAIL)
-            blank(line + width - 1, 1);
-    }
+    to->used = MIN(from->used, cols);
+    memcpy(to->cells, from->cells, (size_t)to->used * sizeof *to->cells);
+    if (cols < old_cols && from->cells[cols].c == SCREEN_TAIL)
+        blank(to->cells + cols - 1, 1);
 }
 
 void screen_resize(struct screen *s, int rows, int cols)
 {
     struct screen_cell *cells[2];
+    struct screen_line *lines[2];
     int first;
 
     rows = within(rows, 1, SCREEN_ROWS_MAX);
     cols = within(cols, SCREEN_COLS_MIN, SCREEN_COLS_MAX);
-    if (!make_cells(cells, rows, cols))
+    if (!make_cells(cells, lines, rows, cols))
         return;                             /* what there is stays as it is */
     first = MAX(s->at.row - (rows - 1), 0); /* the cursor's row stays in sight */
     for (int which = 0; which < 2; which++) {
-        copy_cells(cells[which], rows, cols, s->cells[which], which == s->which ? first : 0,
-                   s->rows, s->cols);
-        free(s->cells[which]);
-        s->cells[which] = cells[which];
+        int from = which == s->which ? first : 0;
+
+        s->lines_used[which] = 0;
+        for (int row = 0; row < rows && from + row < s->rows; row++) {
+            copy_line(&lines[which][row], &s->lines[which][from + row], s->cols, cols);
+            s->lines_used[which] += lines[which][row].used > 0;
+        }
         s->saved[which].row = MIN(s->saved[which].row, rows - 1);
         s->saved[which].col = MIN(s->saved[which].col, cols - 1);
     }
+    free_cells(s->cells, s->lines);
+    memcpy(s->cells, cells, sizeof cells);
+    memcpy(s->lines, lines, sizeof lines);
     s->rows = rows;
     s->cols = cols;
     s->top = 0;
@@ -120,10 +156,10 @@ void screen_resize(struct screen *s, int rows, int cols)
 /* No wide character lies across the edge before @col. */
 static void part(struct screen *s, int row, int col)
 {
-    struct screen_cell *line = row_of(s, row);
+    struct screen_cell *cells = line_at(s, row)->cells;
 
-    if (col > 0 && col < s->cols && line[col].c == SCREEN_TAIL)
-        blank(line + col - 1, 2);
+    if (col > 0 && col < s->cols && cells[col].c == SCREEN_TAIL)
+        blank(cells + col - 1, 2);
 }
 
 void screen_move(struct screen *s, int row, int col)
@@ -138,52 +174,69 @@ void screen_move(struct screen *s, int row, int col)
 
 void screen_erase(struct screen *s, int row, int from, int to)
 {
+    struct screen_line *line = line_at(s, row);
+
     from = within(from, 0, s->cols);
     to = within(to, from, s->cols);
     part(s, row, from);
     part(s, row, to);
-    blank(row_of(s, row) + from, to - from);
+    if (from < line->used)
+        blank(line->cells + from, MIN(to, line->used) - from);
+    if (to >= line->used)
+        set_used(s, s->which, line, MIN(from, line->used));
 }
 
 void screen_erase_rows(struct screen *s, int from, int to)
 {
     from = within(from, 0, s->rows);
     to = within(to, from, s->rows);
-    blank(s->cells[s->which] + (size_t)from * (size_t)s->cols, (to - from) * s->cols);
+    clear_lines(s, s->which, from, to);
 }
 
 void screen_scroll(struct screen *s, int from, int to, int count)
 {
+    struct screen_line kept[SCREEN_ROWS_MAX];
+    struct screen_line *lines = s->lines[s->which];
     int height = to - from;
     int moved = within(count, -height, height);
-    size_t bytes = (size_t)(height - abs(moved)) * (size_t)s->cols * sizeof(struct screen_cell);
+    int over = abs(moved);
+    int stay = height - over;
 
-    if (moved >= 0) {
-        memmove(row_of(s, from), row_of(s, from + moved), bytes);
-        screen_erase_rows(s, to - moved, to);
-    } else {
-        memmove(row_of(s, from - moved), row_of(s, from), bytes);
-        screen_erase_rows(s, from, from - moved);
+    if (s->lines_used[s->which] == 0)
+        return;
+    if (moved > 0) {
+        memcpy(kept, lines + from, (size_t)over * sizeof *kept);
+        memmove(lines + from, lines + from + over, (size_t)stay * sizeof *lines);
+        memcpy(lines + from + stay, kept, (size_t)over * sizeof *kept);
+        screen_erase_rows(s, to - over, to);
+    } else if (moved < 0) {
+        memcpy(kept, lines + from + stay, (size_t)over * sizeof *kept);
+        memmove(lines + from + over, lines + from, (size_t)stay * sizeof *lines);
+        memcpy(lines + from, kept, (size_t)over * sizeof *kept);
+        screen_erase_rows(s, from, from + over);
     }
 }
 
 void screen_shift(struct screen *s, int count)
 {
-    struct screen_cell *line = row_of(s, s->at.row);
+    struct screen_line *line = line_at(s, s->at.row);
+    struct screen_cell *cells = line->cells;
     int from = s->at.col;
     int width = s->cols - from;
     int moved = within(count, -width, width);
-    size_t bytes = (size_t)(width - abs(moved)) * sizeof *line;
+    size_t bytes = (size_t)(width - abs(moved)) * sizeof *cells;
 
     part(s, s->at.row, from);
     if (moved >= 0) {
         part(s, s->at.row, from + moved);
-        memmove(line + from, line + from + moved, bytes);
-        blank(line + s->cols - moved, moved);
+        memmove(cells + from, cells + from + moved, bytes);
+        blank(cells + s->cols - moved, moved);
     } else {
         part(s, s->at.row, s->cols + moved); /* what goes over the edge goes whole */
-        memmove(line + from - moved, line + from, bytes);
-        blank(line + from, -moved);
+        memmove(cells + from - moved, cells + from, bytes);
+        blank(cells + from, -moved);
+        if (line->used > from)
+            set_used(s, s->which, line, MIN(line->used - moved, s->cols));
     }
     s->at.wrap = false;
 }
@@ -220,13 +273,6 @@ void screen_tab(struct screen *s, int count)
     s->at.wrap = false;
 }
 
-void screen_fill(struct screen *s, uint32_t c)
-{
-    screen_erase_rows(s, 0, s->rows);
-    for (int i = 0; i < s->rows * s->cols; i++)
-        s->cells[s->which][i].c = c;
-}
-
 void screen_alternate(struct screen *s, bool on)
 {
     s->which = on;
@@ -237,7 +283,7 @@ void screen_alternate(struct screen *s, bool on)
 /* A mark sits on the character before the cursor, if there is one. */
 static void put_mark(struct screen *s, uint32_t c)
 {
-    struct screen_cell *line = row_of(s, s->at.row);
+    struct screen_cell *line = line_at(s, s->at.row)->cells;
     int col = s->at.wrap ? s->at.col : s->at.col - 1;
 
     if (col > 0 && line[col].c == SCREEN_TAIL)
@@ -255,7 +301,8 @@ static void put_mark(struct screen *s, uint32_t c)
 void screen_put(struct screen *s, uint32_t c)
 {
     int width = screen_width(c);
-    struct screen_cell *line;
+    struct screen_line *line;
+    struct screen_cell *cell;
 
     if (width == 0) {
         put_mark(s, c);
@@ -271,10 +318,12 @@ void screen_put(struct screen *s, uint32_t c)
         screen_shift(s, -width);
     part(s, s->at.row, s->at.col);
     part(s, s->at.row, s->at.col + width);
-    line = row_of(s, s->at.row) + s->at.col;
-    line[0] = (struct screen_cell){ .c = c };
+    line = line_at(s, s->at.row);
+    cell = line->cells + s->at.col;
+    cell[0] = (struct screen_cell){ .c = c };
     if (width == 2)
-        line[1] = (struct screen_cell){ .c = SCREEN_TAIL };
+        cell[1] = (struct screen_cell){ .c = SCREEN_TAIL };
+    set_used(s, s->which, line, MAX(line->used, s->at.col + width));
     s->last = c;
     s->at.wrap = !s->no_wrap && s->at.col + width == s->cols;
     s->at.col = MIN(s->at.col + width, s->cols - 1);
@@ -312,11 +361,11 @@ static bool put_utf8(struct buf *out, uint32_t c)
 /* One row; blanks are held back until something follows them. */
 static bool put_row(struct screen *s, int row, struct buf *out)
 {
-    const struct screen_cell *line = row_of(s, row);
+    const struct screen_line *line = line_at(s, row);
     size_t blanks = 0;
 
-    for (int col = 0; col < s->cols; col++) {
-        const struct screen_cell *cell = line + col;
+    for (int col = 0; col < line->used; col++) {
+        const struct screen_cell *cell = line->cells + col;
 
         if (cell->c == SCREEN_TAIL)
             continue;

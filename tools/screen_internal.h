@@ -20,6 +20,13 @@ struct screen_cell {
     uint32_t marks[SCREEN_MARKS];
 };
 
+/* Scrolling changes places, and erasing touches what is in use: a program may do either with few
+ * bytes, and shall not make much work by it. */
+struct screen_line {
+    struct screen_cell *cells;
+    int used; /* cells from here on are blank */
+};
+
 struct screen_cursor {
     int row, col;
     bool wrap; /* a character has been put into the last column: the next begins a line */
@@ -38,12 +45,15 @@ enum screen_state {
 
 struct screen {
     int rows, cols;
-    struct screen_cell *cells[2]; /* the usual ones and the alternate ones */
+    struct screen_cell *cells[2]; /* the usual ones and the alternate ones, */
+    struct screen_line *lines[2]; /* which these order */
+    int lines_used[2];            /* how many of them are not blank */
     int which;
     struct screen_cursor at, saved[2];
     int top, bottom; /* the rows that scroll: [top, bottom) */
     bool insert, no_wrap, newline;
     bool tabs[SCREEN_COLS_MAX];
+    bool tabs_changed;
     uint32_t last; /* the character that was put last */
 
     /* input */
@@ -77,5 +87,4 @@ void screen_erase_rows(struct screen *s, int from, int to);
 void screen_scroll(struct screen *s, int from, int to, int count);
 /* Cells from the cursor on move left by @count, or right when it is negative. */
 void screen_shift(struct screen *s, int count);
-void screen_fill(struct screen *s, uint32_t c);
 void screen_alternate(struct screen *s, bool on);

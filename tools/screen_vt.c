@@ -135,6 +135,7 @@ static void set_scrolling_rows(struct screen *s)
 
 static void clear_tabs(struct screen *s)
 {
+    s->tabs_changed = true;
     if (param(s, 0, 0, 0) == 0)
         s->tabs[s->at.col] = false;
     else if (param(s, 0, 0, 0) == 3)
@@ -195,8 +196,7 @@ static void set_private_mode(struct screen *s, bool on)
 
 static void repeat(struct screen *s)
 {
-    /* Once around the screen is as good as any number of times. */
-    int count = MIN(param(s, 0, 1, 1), s->rows * s->cols);
+    int count = MIN(param(s, 0, 1, 1), s->cols); /* nobody means more than a line */
 
     while (s->last && count-- > 0)
         screen_put(s, s->last);
@@ -364,8 +364,6 @@ static void escape(struct screen *s, char final)
         s->at.drawing[s->intermediate == ')'] = final == '0';
         return;
     }
-    if (s->intermediate == '#' && final == '8')
-        screen_fill(s, 'E');
     if (s->intermediate)
         return;
     switch (final) {
@@ -383,7 +381,7 @@ static void escape(struct screen *s, char final)
         s->at.col = 0;
         break;
     case 'H':
-        s->tabs[s->at.col] = true;
+        s->tabs[s->at.col] = s->tabs_changed = true;
         break;
     case 'M':
         screen_reverse_linefeed(s);

@@ -53,6 +53,70 @@ static const struct {
       "a\xef\xbf\xbd\xef\xbf\xbd"
       "b\n",
       1, 5 },
+    { "lines come in", "1\r\n2\r\n3\r\n4\x1b[2;3H\x1b[2L", "1\n\n\n2\n3\n", 2, 1 },
+    { "lines go", "1\r\n2\r\n3\r\n4\x1b[2;3H\x1b[2M", "1\n4\n", 2, 1 },
+    { "more lines go than there are", "1\r\n2\r\n3\x1b[2;1H\x1b[99M", "1\n", 2, 1 },
+    { "characters come in", "abcdef\x1b[1;3H\x1b[2@", "ab  cdef\n", 1, 3 },
+    { "over the edge", "01234567890123456789\x1b[1;1H\x1b[18@", "                  01\n", 1, 1 },
+    { "characters go", "abcdef\x1b[1;3H\x1b[2P", "abef\n", 1, 3 },
+    { "characters are erased", "abcdef\x1b[1;3H\x1b[2X", "ab  ef\n", 1, 3 },
+    { "a character is repeated", "a\x1b[4b|", "aaaaa|\n", 1, 7 },
+    { "nothing is repeated", "\x1b[4b|", "|\n", 1, 2 },
+    { "some lines scroll", "1\r\n2\r\n3\r\n4\r\n5\x1b[2;4r\x1b[4;1H\n\nx", "1\n4\n\nx\n5\n", 4, 2 },
+    { "and scroll back", "1\r\n2\r\n3\r\n4\r\n5\x1b[2;4r\x1b[2;1H\x1bMx", "1\nx\n2\n3\n5\n", 2, 2 },
+    { "scrolling by number", "1\r\n2\r\n3\x1b[2S\x1b[T", "\n3\n", 3, 2 },
+    { "lines outside of them do not move", "1\r\n2\r\n3\x1b[1;2r\x1b[3;1H\x1b[L", "1\n2\n3\n", 3,
+      1 },
+    { "a region that is none", "1\r\n2\x1b[4;2r\x1b[5;1H\nx", "2\n\n\n\nx\n", 5, 2 },
+    { "places within the region", "\x1b[2;4r\x1b[?6hx\x1b[9;1Hy", "\nx\n\ny\n", 4, 2 },
+    { "the cursor stops at its edge", "\x1b[2;4r\x1b[3;1H\x1b[9Ax\x1b[9By", "\nx\n\n y\n", 4, 3 },
+    { "and at the screen's", "\x1b[9A\x1b[9Dx\x1b[9B\x1b[99Cy", "x\n\n\n\n                   y\n",
+      5, 20 },
+    { "by lines", "abc\x1b[2Ex\x1b[Fy", "abc\ny\nx\n", 2, 2 },
+    { "by column and row", "\x1b[5Ga\x1b[3db\x1b[2`c", "    a\n\n c   b\n", 3, 3 },
+    { "tab stops", "\x1b[3g\x1b[5G\x1bH\ra\tb\x1b[Zc", "a   c\n", 1, 6 },
+    { "tabs at the edge", "\x1b[99Ix\x1b[99Zy", "y                  x\n", 1, 2 },
+    { "a place is kept",
+      "ab\x1b"
+      "7\x1b[4;4Hx\x1b"
+      "8c",
+      "abc\n\n\n   x\n", 1, 4 },
+    { "and by the other name", "ab\x1b[s\x1b[4;4Hx\x1b[uc", "abc\n\n\n   x\n", 1, 4 },
+    { "putting in", "abc\x1b[1;2H\x1b[4hxy\x1b[4lz", "axyzc\n", 1, 5 },
+    { "no wrapping", "\x1b[?7l0123456789012345678901234", "01234567890123456784\n", 1, 20 },
+    { "wrapping waits for the next character", "01234567890123456789\rx", "x1234567890123456789\n",
+      1, 2 },
+    { "a wide character does not fit at the edge", "0123456789012345678\xe4\xb8\x96",
+      "0123456789012345678\n\xe4\xb8\x96\n", 2, 3 },
+    { "a mark on a wide one", "\xe4\xb8\x96\xcc\x81x", "\xe4\xb8\x96\xcc\x81x\n", 1, 4 },
+    { "a mark at the edge", "01234567890123456789\xcc\x81x", "01234567890123456789\xcc\x81\nx\n", 2,
+      2 },
+    { "marks without end", "e\xcc\x81\xcc\x81\xcc\x81\xcc\x81\xcc\x81", "e\xcc\x81\xcc\x81\n", 1,
+      2 },
+    { "a mark on nothing", "\xcc\x81x", "x\n", 1, 2 },
+    { "erasing half a wide character", "\xe4\xb8\x96\xe4\xb8\x96\x1b[1;2H\x1b[K", "\n", 1, 2 },
+    { "moving half of one",
+      "\xe4\xb8\x96"
+      "bc\x1b[1;2H\x1b[P",
+      " bc\n", 1, 2 },
+    { "erasing to the left", "one two\r\nthree\x1b[1;4H\x1b[1K", "    two\nthree\n", 1, 4 },
+    { "erasing above", "one\r\ntwo\r\nthree\x1b[2;2H\x1b[1J", "\n  o\nthree\n", 2, 2 },
+    { "erasing below", "one\r\ntwo\r\nthree\x1b[2;2H\x1b[J", "one\nt\n", 2, 2 },
+    { "an old control character is none",
+      "a\xc2\x85\xc2\x9b"
+      "b",
+      "ab\n", 1, 3 },
+    { "a sequence that is broken off", "\x1b[12\x18x\x1b[3\x1b[1my", "xy\n", 1, 3 },
+    { "control characters within one", "ab\x1b[\b1Gx", "xb\n", 1, 2 },
+    { "too many numbers", "\x1b[1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1;1mx", "x\n", 1, 2 },
+    { "numbers too large", "\x1b[99999999999999999999;4294967297Hx",
+      "\n\n\n\n                   x\n", 5, 20 },
+    { "a string that never ends", "a\x1b]0;title\r\nmore", "a\n", 1, 2 },
+    { "a string that is broken off",
+      "a\x1bPxyz\x18"
+      "b\x1b_q\x1b[1Gc",
+      "cb\n", 1, 2 },
+    { "a soft reset", "ab\x1b[4h\x1b[2;3r\x1b[1;2H\x1b[!pc", "ac\n", 1, 3 },
     { "a reset",
       "one\r\ntwo\x1b"
       "c",
@@ -123,7 +187,9 @@ static void every_size_can_be_shown(void **state)
         CLEANUP(screen_freep) struct screen *s = make(sizes[i][0], sizes[i][1]);
         CLEANUP(buf_fini) struct buf out = BUF_INIT;
 
-        feed(s, "\x1b[999;999Hx\xe4\xb8\x96\r\n\x1b#8"); /* fills it with E */
+        feed(s, "\x1b[999;999Hx\xe4\xb8\x96\r\n");
+        for (int n = 0; n < sizes[i][0] * MAX(sizes[i][1], SCREEN_COLS_MIN); n++)
+            feed(s, "E");
         assert_true(screen_text(s, &out));
         assert_true(out.len > (size_t)sizes[i][0] * (size_t)sizes[i][1]);
     }
@@ -221,6 +287,42 @@ static void survives_hostile_bytes(void **state)
     }
 }
 
+/* A megabyte is what a program may have written between two looks at the largest screen. */
+static void a_megabyte_of_anything_takes_little_time(void **state)
+{
+    static const char *const pieces[] = { "\n",
+                                          "\x1b[2J",
+                                          "\x1b[9999b",
+                                          "\x1b[9999L",
+                                          "\x1b[9999@",
+                                          "\x1b[9999P",
+                                          "\x1b[9999S",
+                                          "\x1b[9999T",
+                                          "\x1bM",
+                                          "\x1b[?47h",
+                                          "\x1b[?47l",
+                                          "\x1b[99I",
+                                          "\x1b[3g\t",
+                                          "\x1b"
+                                          "c",
+                                          "\x1b[4hx",
+                                          "\xcc\x81",
+                                          "\xe4\xb8\x96",
+                                          "\x1b[1;1Hx\x1b[1J" };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+        CLEANUP(screen_freep) struct screen *s = make(SCREEN_ROWS_MAX, SCREEN_COLS_MAX);
+        CLEANUP(buf_fini) struct buf out = BUF_INIT;
+        size_t len = strlen(pieces[i]);
+
+        feed(s, "x\x1b[999;999Hy");
+        for (size_t fed = 0; fed < 1u << 20; fed += len)
+            screen_feed(s, pieces[i], len);
+        assert_true(screen_text(s, &out));
+    }
+}
+
 static void survives_every_allocation_failure(void **state)
 {
     (void)state;
@@ -253,6 +355,7 @@ int main(void)
         cmocka_unit_test(answers_what_a_program_asks),
         cmocka_unit_test(a_flood_of_questions_is_bounded),
         cmocka_unit_test(survives_hostile_bytes),
+        cmocka_unit_test(a_megabyte_of_anything_takes_little_time),
         cmocka_unit_test(survives_every_allocation_failure),
     };
 
