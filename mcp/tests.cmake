@@ -4,8 +4,9 @@ add_unit_test(revision mcp)
 add_unit_test(peer mcp)
 add_unit_test(stdio mcp)
 add_unit_test(mcp_server mcp)
+add_unit_test(mcp_golden mcp)
 if(BUILD_TESTING)
-  set_tests_properties(unit.mcp_server PROPERTIES
+  set_tests_properties(unit.mcp_golden PROPERTIES
     ENVIRONMENT "AIOS_GOLDEN=${CMAKE_SOURCE_DIR}/tests/golden")
 endif()
 add_unit_test(mcp_call mcp)

@@ -6,6 +6,8 @@ foreach(file screen_vt.c screen_width.c)
   endif()
 endforeach()
 
+add_unit_test(toolkit tools)
+add_unit_test(toolkit_output tools)
 add_unit_test(screen tools)
 add_unit_test(terminal_keys tools)
 add_fuzz_target(screen tools)

@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     jsonrpc_read((const char *)data, size, &m);
     switch (m.kind) {
     case JSONRPC_REQUEST:
-        check(m.id && m.method && m.method[0] >= 0x20);
+        check(m.id && m.method && utf8_valid(m.method, strlen(m.method)));
         answer_request(&m);
         break;
     case JSONRPC_NOTIFICATION:

@@ -90,9 +90,9 @@ static void apply_hunk(struct patcher *p)
         seen_new += mark != '-';
         context = mark == ' ' ? context + 1 : 0;
         changed = changed || mark != ' ';
-        /* Between two changes both may have their three lines. */
-        if (context > (changed ? 6u : 3u))
-            fail_msg("more than three lines around a change, before %.40s: %s", p->diff, p->whole);
+        /* Three lines before the first change and after the last, up to six between two. */
+        if (context > (changed ? 6 : 3))
+            fail_msg("too many lines around a change, before %.40s: %s", p->diff, p->whole);
         if (mark == '+') {
             assert_true(buf_append(&p->out, body, n));
             p->new_line++;
