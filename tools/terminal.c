@@ -281,12 +281,9 @@ static bool grep_text(struct tool_call *call, struct run *of, const char *patter
                       const struct buf *text, struct buf *out, struct error *err)
 {
     const char *const argv[] = { "grep", "-nE", "-e", pattern, NULL };
-    struct run_spec spec = { .argv = argv,
-                             .merge = true,
-                             .stdin_open = true,
-                             .lossless = true,
-                             .cwd = "/",
-                             .timeout_ns = GREP_WAIT_NS };
+    struct run_spec spec = {
+        .argv = argv, .merge = true, .stdin_open = true, .cwd = "/", .timeout_ns = GREP_WAIT_NS
+    };
     struct wait wait = { .deadline_ns = clock_add_ns(clock_now_ns(), GREP_WAIT_NS),
                          .cancel = call->wait.cancel };
     CLEANUP(run_unrefp) struct run *run = run_start(run_computer(of), &spec, &wait, err);
@@ -299,10 +296,9 @@ static bool grep_text(struct tool_call *call, struct run *of, const char *patter
         return error_prefix(err, "search the output");
     do {
         uint64_t beyond[WIRE_STREAM_COUNT] = { 0 };
-        size_t piece = MIN(text->len - sent, 16384u);
+        size_t piece = MIN(text->len - sent, 65536u);
 
-        /* Feed and drain in turns, so that neither side fills up: at most ten bytes come out for
-         * each that goes in. */
+        /* Feed and drain in turns.  Not lossless: with a full output it would stop reading, too. */
         if (piece > 0 && guest_run_write(run_guest(run), WIRE_STREAM_MAIN, text->data + sent, piece,
                                          &wait, &ignored))
             sent += piece;

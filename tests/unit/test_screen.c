@@ -251,8 +251,8 @@ static void survives_hostile_bytes(void **state)
                                        "r",
                                        "?1049h",
                                        "?1049l",
-                                       "\x1b"
-                                       "c",
+                                       ("\x1b"
+                                        "c"), /* in two, or c would be a digit */
                                        "L",
                                        "@",
                                        "\x0e",
@@ -303,8 +303,8 @@ static void a_megabyte_of_anything_takes_little_time(void **state)
                                           "\x1b[?47l",
                                           "\x1b[99I",
                                           "\x1b[3g\t",
-                                          "\x1b"
-                                          "c",
+                                          ("\x1b"
+                                           "c"), /* in two, or c would be a digit */
                                           "\x1b[4hx",
                                           "\xcc\x81",
                                           "\xe4\xb8\x96",
