@@ -5,12 +5,11 @@ pkg_check_modules(UV      REQUIRED IMPORTED_TARGET libuv>=1.44)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.14)
 pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp>=2.5.4)
 pkg_check_modules(SQLITE  REQUIRED IMPORTED_TARGET sqlite3>=3.40)
-pkg_check_modules(VTERM   REQUIRED IMPORTED_TARGET vterm>=0.1.4)
 if(BUILD_TESTING)
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka>=1.1.5)
 endif()
 
-# Loading and relocating four shared libraries takes a third of the time in which `aios mcp` answers
+# Loading and relocating shared libraries takes a third of the time in which `aios mcp` answers
 # initialize (docs/decisions/static-libraries.md), so programs with the property AIOS_ARCHIVES take
 # their archives, where the distribution has them.  Tests do not: their faults belong to our code.
 if(AIOS_STATIC_DEPS)
@@ -28,5 +27,4 @@ if(AIOS_STATIC_DEPS)
   aios_use_archive(UV libuv_a.a Threads::Threads dl)
   aios_use_archive(JANSSON libjansson.a)
   aios_use_archive(SQLITE libsqlite3.a Threads::Threads dl m)
-  aios_use_archive(VTERM libvterm.a)
 endif()
