@@ -32,7 +32,8 @@ test('5: output that comes after the program has ended is bounded too', attacked
   const before = procField(target.pid, 'VmRSS');
   for (let i = 0; i < 4; i++) {
     const run = await target.probe(computer, ['late', '64'], { timeout_ms: 60000 });
-    assert.match(run.all, /late OK/);
+    // What follows may have pushed it out of what is kept, and then that is said.
+    assert.match(run.all, /late OK|no longer kept/);
     assert.ok(run.all.length < RESULT_MOST);
   }
   assert.equal((await target.run(computer, 'echo again')).text, 'again\n');
