@@ -1,9 +1,9 @@
 #!/bin/bash
-# clang-tidy and cppcheck over the product's sources, with the compile commands of one build.
+# clang-tidy and cppcheck over the product's sources, with the compile commands of one build:
+#   analyse.sh TOP BUILD      prints the findings; fails if there are any
 set -uo pipefail
 top=$1 build=$2
 cd "$top" || exit 1
-bad=0
 files=$(python3 - "$build/compile_commands.json" "$top" <<'P'
 import json, sys
 top = sys.argv[2] + "/"
@@ -18,9 +18,12 @@ P
 )
 [ -n "$files" ] || { echo "no sources in $build/compile_commands.json"; exit 1; }
 # gcc's own warning flags mean nothing to clang.
-echo "$files" | xargs -P 2 -n 6 clang-tidy -p "$build" --quiet \
-  --extra-arg=-Wno-unknown-warning-option 2>/dev/null | grep -E '(warning|error):' && bad=1
-echo "$files" | xargs cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr \
+found=$(echo "$files" | xargs -P 2 -n 6 clang-tidy -p "$build" --quiet \
+  --extra-arg=-Wno-unknown-warning-option 2>/dev/null | grep -E '(warning|error):' || true)
+found+=$(echo "$files" | xargs cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr \
   --suppress=missingIncludeSystem --suppress=unknownMacro --suppress=nullPointerRedundantCheck \
-  --error-exitcode=1 -I . -D_GNU_SOURCE --max-configs=2 2>&1 | grep -E ': (error|warning|portability):' && bad=1
-exit "$bad"
+  -I . -D_GNU_SOURCE --max-configs=2 2>&1 | grep -E ': (error|warning|portability):' || true)
+if [ -n "$found" ]; then
+  echo "$found"
+  exit 1
+fi
