@@ -263,7 +263,7 @@ static void restart_begins_anew(void **state)
 {
     (void)state;
     if (missing("bash"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     (void)cell(&place, &got, "bash", "again", "x=1");
     call(&place, &got, "code_run",
          json_pack("{s:s,s:s,s:s,s:b}", "language", "bash", "context", "again", "code",
@@ -295,7 +295,7 @@ static void pictures_come_as_images(void **state)
     (void)state;
 
     if (missing("python"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     assert_contains(cell(&place, &got, "python", "pictures", python), "[ok");
     (void)cell(&place, &got, "python", "pictures", "Picture(8)");
     assert_int_equal(got.images, 1);
@@ -316,7 +316,7 @@ static void shows_figures_where_matplotlib_is_installed(void **state)
 {
     (void)state;
     if (missing("python"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     if (strstr(cell(&place, &got, "python", "plot",
                     "import matplotlib.pyplot as plt\nimport PIL.Image"),
                "ModuleNotFoundError"))
@@ -332,7 +332,7 @@ static void long_output_and_values_leave_room_for_each_other(void **state)
 {
     (void)state;
     if (missing("python"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     (void)cell(&place, &got, "python", "long",
                "for i in range(20000): print('line', i)\n'v' * 200000");
     assert_contains(got.text, "line 0\n");
@@ -389,7 +389,7 @@ static void a_driver_that_lies_is_ended_and_nothing_else(void **state)
     (void)state;
 
     if (missing("python"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
         char context[16], code[256];
 
@@ -414,7 +414,7 @@ static void bad_arguments_say_what_to_send(void **state)
 {
     (void)state;
     if (missing("bash"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     call(&place, &got, "code_run",
          json_pack("{s:s,s:s}", "language", "bash", "context", "nothing"));
     assert_true(got.is_error);
@@ -432,7 +432,7 @@ static void too_many_contexts_are_refused_by_name(void **state)
     (void)state;
 
     if (missing("bash"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     call(&place, a, "computer_create", json_object());
     assert_int_equal(sscanf(strstr(a->text, "\"computer\":\""), "\"computer\":\"%63[^\"]", id), 1);
     for (int i = 0; i <= 16; i++) {
@@ -462,7 +462,7 @@ static void names_what_is_missing_and_what_is_there(void **state)
     (void)state;
 
     if (missing("bash"))
-        skip();
+        skip_because("an interpreter that this test runs is not installed");
     call(&place, &got, "computer_create", json_pack("{s:{s:s}}", "env", "PATH", "/workspace/bin"));
     assert_int_equal(sscanf(strstr(got.text, "\"computer\":\""), "\"computer\":\"%63[^\"]", id), 1);
     call(&place, &got, "terminal_run",
