@@ -79,10 +79,10 @@ static bool rule_read(struct rule *r, const json_t *json, size_t number, struct 
 {
     const char *decision = json_string_value(json_object_get(json, "decision"));
 
-    if (!decision || (strcmp(decision, "allow") && strcmp(decision, "deny")))
+    if (!decision || (strcmp(decision, "allow") != 0 && strcmp(decision, "deny") != 0))
         return error_set(err, ERR_INVALID,
                          "access rule %zu: its decision must be \"allow\" or \"deny\"", number);
-    r->decision = strcmp(decision, "allow") ? ACCESS_DENY : ACCESS_ALLOW;
+    r->decision = strcmp(decision, "allow") == 0 ? ACCESS_ALLOW : ACCESS_DENY;
     if (!pattern_read(&r->agent, json, "agent", number, err) ||
         !pattern_read(&r->group, json, "group", number, err) ||
         !pattern_read(&r->tool, json, "tool", number, err))

@@ -51,6 +51,51 @@ struct config {
     } tool;
 
     struct {
+        const char *backend;  /* sqlite, file, postgres, s3 */
+        const char *dir;      /* "": the state folder's storage/ */
+        int64_t quota_mb;     /* 1024, of each agent; 0: none */
+        int64_t max_value_mb; /* 64 */
+        int64_t versions;     /* 16 kept of each key */
+        int64_t cache_mb;     /* 32 */
+    } storage;
+
+    struct {
+        const char *dsn_env; /* AIOS_POSTGRES: the variable that holds the connection string */
+        int64_t connections; /* 4 */
+    } postgres;
+
+    struct {
+        const char *endpoint; /* "https://s3.eu-central-1.amazonaws.com" */
+        const char *bucket;
+        const char *region;         /* us-east-1 */
+        const char *prefix;         /* "" */
+        bool path_style;            /* true */
+        const char *access_key_env; /* AWS_ACCESS_KEY_ID */
+        const char *secret_key_env; /* AWS_SECRET_ACCESS_KEY */
+        const char *ca_file;        /* "" */
+        int64_t part_mb;            /* 8: larger values go up in parts of this size */
+    } s3;
+
+    struct {
+        const char *dir;   /* "": the state folder's memory/ */
+        int64_t quota_mb;  /* 64 resident, of each agent */
+        int64_t max_notes; /* 100000 of each agent */
+        int64_t lru_k;     /* 2: the k-th last use decides what is evicted */
+        bool embed;        /* true: vectors when a provider has an embedding model */
+    } memory;
+
+    struct {
+        json_t *providers;        /* array of objects, llm_provider.h; NULL: none */
+        int64_t timeout_ms;       /* 120000 for one answer */
+        int64_t idle_ms;          /* 30000 between two pieces of one */
+        int64_t retries;          /* 3 */
+        int64_t breaker_failures; /* 5 in a row open the breaker */
+        int64_t breaker_open_ms;  /* 15000 */
+        int64_t budget_tokens;    /* 0: none; of each agent, as long as the kernel lives */
+        bool sampling;            /* true: the host's model is the last of the chain */
+    } llm;
+
+    struct {
         json_t *groups; /* tool families that are offered; NULL: all */
         json_t *rules;  /* access.h */
     } access;

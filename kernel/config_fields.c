@@ -258,12 +258,23 @@ static const struct json_field log_fields[] = {
         .offset = offsetof(struct config, section), .fields = section##_fields \
     }
 
+#define SERVICE(section, text)                                                          \
+    {                                                                                   \
+        .name = #section, .description = text, .kind = JSON_KIND_OBJECT,                \
+        .offset = offsetof(struct config, section), .fields = config_##section##_fields \
+    }
+
 const struct json_field config_fields[] = {
     SECTION(agent, "Who asks."),
     SECTION(computer, "What a new computer gets unless the agent asks for something else."),
     SECTION(sandbox, "Computers of the kind sandbox."),
     SECTION(files, "Files that go between the host and a computer."),
     SECTION(tool, "The queue of tool calls."),
+    SERVICE(storage, "What agents keep: versioned values under keys."),
+    SERVICE(postgres, "The server behind storage.backend postgres."),
+    SERVICE(s3, "The bucket behind storage.backend s3."),
+    SERVICE(memory, "Notes of agents, and their search."),
+    SERVICE(llm, "Language models that agents may ask."),
     SECTION(access, "Who may do what."),
     SECTION(audit, "The record of who did what."),
     SECTION(log, "Messages for whoever operates the server."),
@@ -273,6 +284,7 @@ const struct json_field config_fields[] = {
 static const char *const kinds[] = { "sandbox", NULL };
 static const char *const cgroups[] = { "auto", "v1", "v2", "none", NULL };
 static const char *const policies[] = { "fifo", NULL };
+static const char *const backends[] = { "sqlite", "file", "postgres", "s3", NULL };
 static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
 
 #define STRING(section, key, fallback, choices)                                 \
@@ -281,10 +293,25 @@ static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
     }
 
 const struct config_string config_strings[] = {
-    STRING(agent, name, "default", NULL),     STRING(agent, group, "", NULL),
-    STRING(computer, kind, "sandbox", kinds), STRING(sandbox, cgroup, "auto", cgroups),
-    STRING(tool, policy, "fifo", policies),   STRING(audit, dir, "", NULL),
-    STRING(log, level, "warn", levels),       { .section = NULL },
+    STRING(agent, name, "default", NULL),
+    STRING(agent, group, "", NULL),
+    STRING(computer, kind, "sandbox", kinds),
+    STRING(sandbox, cgroup, "auto", cgroups),
+    STRING(tool, policy, "fifo", policies),
+    STRING(audit, dir, "", NULL),
+    STRING(storage, backend, "sqlite", backends),
+    STRING(storage, dir, "", NULL),
+    STRING(postgres, dsn_env, "AIOS_POSTGRES", NULL),
+    STRING(s3, endpoint, "", NULL),
+    STRING(s3, bucket, "", NULL),
+    STRING(s3, region, "us-east-1", NULL),
+    STRING(s3, prefix, "", NULL),
+    STRING(s3, access_key_env, "AWS_ACCESS_KEY_ID", NULL),
+    STRING(s3, secret_key_env, "AWS_SECRET_ACCESS_KEY", NULL),
+    STRING(s3, ca_file, "", NULL),
+    STRING(memory, dir, "", NULL),
+    STRING(log, level, "warn", levels),
+    { .section = NULL },
 };
 
 const struct config_string *config_string_find(const char *section, const char *key)

@@ -11,6 +11,10 @@
 /** One JSON_KIND_OBJECT per section. */
 extern const struct json_field config_fields[];
 
+/* config_services.c */
+extern const struct json_field config_storage_fields[], config_postgres_fields[],
+    config_s3_fields[], config_memory_fields[], config_llm_fields[];
+
 /** What a field table cannot say about a string. */
 struct config_string {
     const char *section, *key;

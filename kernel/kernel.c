@@ -236,7 +236,7 @@ static struct agent *agent_of_locked(struct kernel *k, const char *name, const c
     if (at < k->agent_count && !strcmp(agent_name(k->agents[at]), name)) {
         a = k->agents[at];
         /* Access goes by group: the first word stands. */
-        if (strcmp(agent_group(a), group ? group : "")) {
+        if (strcmp(agent_group(a), group ? group : "") != 0) {
             error_set(err, ERR_EXISTS, "agent %s is already here with group \"%s\"", name,
                       agent_group(a));
             return NULL;

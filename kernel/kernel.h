@@ -24,6 +24,9 @@
 #define KERNEL_AGENTS_MAX 16384u
 
 struct kernel;
+struct llm;
+struct memory;
+struct storage;
 
 /** @config is borrowed and outlives the kernel.  Starts no worker, and touches no disk but the
  * audit's folder.  When the audit cannot be opened the kernel is made all the same and refuses
@@ -42,6 +45,12 @@ struct computers *kernel_computers(struct kernel *k);
 struct event_bus *kernel_events(struct kernel *k);
 const struct config *kernel_config(struct kernel *k);
 struct loop *kernel_loop(struct kernel *k);
+
+/** The kernel's services, each opened at its first use and then borrowed until kernel_free().
+ *  NULL with @err when one cannot be opened; the next call tries again.  Any thread. */
+NODISCARD struct storage *kernel_storage(struct kernel *k, struct error *err);
+NODISCARD struct memory *kernel_memory(struct kernel *k, struct error *err);
+NODISCARD struct llm *kernel_llm(struct kernel *k, struct error *err);
 
 /** The agent of this name, made at its first use; a reference.  ERR_EXISTS when it is known with
  * another group, ERR_LIMIT beyond KERNEL_AGENTS_MAX.  Any thread. */

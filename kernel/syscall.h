@@ -29,14 +29,6 @@
 #define SYSCALL_GRACE_NS CLOCK_NS_PER_S
 #define SYSCALL_STUCK_NS (5 * CLOCK_NS_PER_S)
 
-enum syscall_class {
-    SYSCALL_LLM,
-    SYSCALL_MEMORY,
-    SYSCALL_STORAGE,
-    SYSCALL_TOOL,
-    SYSCALL_CLASS_COUNT
-};
-
 enum syscall_state {
     SYSCALL_CREATED,
     SYSCALL_QUEUED,

@@ -19,6 +19,15 @@ struct agent;
 struct syscall;
 struct tool_call;
 
+/** Which of the kernel's queues a call waits in. */
+enum syscall_class {
+    SYSCALL_TOOL,
+    SYSCALL_LLM,
+    SYSCALL_MEMORY,
+    SYSCALL_STORAGE,
+    SYSCALL_CLASS_COUNT
+};
+
 enum tool_flags {
     TOOL_READS = 1,      /* changes nothing (readOnlyHint) */
     TOOL_DESTROYS = 2,   /* may remove or overwrite (destructiveHint) */
@@ -40,6 +49,7 @@ struct tool {
     const struct json_field *fields;
     size_t args_size;
     unsigned flags;
+    enum syscall_class class;
     const struct json_field
         *output; /* NULL, or the struct whose JSON result_data() is always given */
     tool_fn *handler;

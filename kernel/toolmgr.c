@@ -108,11 +108,11 @@ static bool grow(struct toolmgr *m, size_t more, struct error *err)
 {
     const struct tool **table;
 
-    table = reallocarray(m->listed, m->count + more, sizeof *table);
+    table = reallocarray(m->listed, m->count + more, sizeof(struct tool *));
     if (table)
         m->listed = table;
     if (table)
-        table = reallocarray(m->sorted, m->count + more, sizeof *table);
+        table = reallocarray(m->sorted, m->count + more, sizeof(struct tool *));
     if (!table)
         return error_set(err, ERR_NOMEM, "table of %zu tools", m->count + more);
     m->sorted = table;
@@ -139,7 +139,7 @@ bool toolmgr_add(struct toolmgr *m, const struct toolset *set, struct error *err
             error_set(err, ERR_EXISTS, "tool %s is there twice", tool->name);
             break;
         }
-        memmove(m->sorted + at + 1, m->sorted + at, (m->count - at) * sizeof(*m->sorted));
+        memmove(m->sorted + at + 1, m->sorted + at, (m->count - at) * sizeof(struct tool *));
         m->sorted[at] = tool;
         m->listed[m->count++] = tool;
     }
@@ -149,7 +149,7 @@ bool toolmgr_add(struct toolmgr *m, const struct toolset *set, struct error *err
         size_t at = place_of(m, m->count, m->listed[m->count - 1]->name);
 
         m->count--;
-        memmove(m->sorted + at, m->sorted + at + 1, (m->count - at) * sizeof(*m->sorted));
+        memmove(m->sorted + at, m->sorted + at + 1, (m->count - at) * sizeof(struct tool *));
     }
     return false;
 }

@@ -157,7 +157,7 @@ static struct request *request_new(struct mcp_server *s, const struct jsonrpc *m
     r->revision = *revision;
     r->revision.token = NULL; /* borrowed from a message that is about to go */
     if (revision->token)
-        r->token = json_incref((json_t *)(uintptr_t)revision->token);
+        r->token = json_incref(unconst(revision->token));
     r->started_ns = clock_now_ns();
     list_append(&s->requests, &r->link);
     s->request_count++;
@@ -201,7 +201,7 @@ void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct rev
         answer_failure(s, m->id, revision, &err);
         return;
     }
-    sc = syscall_new(SYSCALL_TOOL, s->options.agent, tool, arguments, &err);
+    sc = syscall_new(tool->class, s->options.agent, tool, arguments, &err);
     if (!sc) {
         answer_failure(s, m->id, revision, &err);
         return;

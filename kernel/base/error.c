@@ -39,7 +39,7 @@ static void PRINTF_LIKE(2, 0) compose(struct error *err, const char *fmt, va_lis
     tidy(err->text, sizeof err->text, n);
 }
 
-bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
+bool(error_set)(struct error *err, enum error_code code, const char *fmt, ...)
 {
     va_list ap;
 
@@ -86,7 +86,7 @@ static enum error_code code_of_errno(int os_errno)
     }
 }
 
-bool error_set_errno(struct error *err, int os_errno, const char *fmt, ...)
+bool(error_set_errno)(struct error *err, int os_errno, const char *fmt, ...)
 {
     char reason[128];
     va_list ap;
@@ -107,7 +107,7 @@ bool error_set_errno(struct error *err, int os_errno, const char *fmt, ...)
     return false;
 }
 
-bool error_prefix(struct error *err, const char *fmt, ...)
+bool(error_prefix)(struct error *err, const char *fmt, ...)
 {
     struct error whole = ERROR_INIT;
     va_list ap;

@@ -53,6 +53,18 @@ bool error_set_errno(struct error *err, int os_errno, const char *fmt, ...) PRIN
 /** Put "what was being attempted: " before the text of a set error.  Returns false. */
 bool error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+#ifdef __clang_analyzer__
+/* An analyser sees one source file at a time: this tells it what the three return. */
+static inline bool error_is_false(bool result)
+{
+    (void)result;
+    return false;
+}
+#define error_set(...)       error_is_false(error_set(__VA_ARGS__))
+#define error_set_errno(...) error_is_false(error_set_errno(__VA_ARGS__))
+#define error_prefix(...)    error_is_false(error_prefix(__VA_ARGS__))
+#endif
+
 /** Forget it, so that @err can be set again. */
 void error_clear(struct error *err);
 

@@ -9,6 +9,7 @@
 #include "kernel/base/clock.h"
 
 #define HEAP_FIRST_SLOTS 16u
+#define TURN_MAX_MS      60000 /* of a wait without end: then the waiter looks again */
 
 struct loop {
     uv_loop_t uv;
@@ -330,6 +331,25 @@ void loop_timer_stop(struct loop *loop, struct loop_timer *timer)
 bool loop_is_owner(const struct loop *loop)
 {
     return pthread_equal(loop->owner, pthread_self());
+}
+
+bool loop_may_wait(const struct loop *loop)
+{
+    return !loop_is_owner(loop) || !loop->running;
+}
+
+bool loop_wait_cond(struct loop *loop, const struct wait *w, pthread_cond_t *cond,
+                    pthread_mutex_t *lock)
+{
+    if (!loop_is_owner(loop))
+        return wait_cond(w, cond, lock);
+    assert(!loop->running);
+    if (!wait_check(w, NULL))
+        return false;
+    pthread_mutex_unlock(lock);
+    loop_turn(loop, clock_left_ms(w->deadline_ns, TURN_MAX_MS));
+    pthread_mutex_lock(lock);
+    return wait_check(w, NULL);
 }
 
 void loop_assert_owner(const struct loop *loop)

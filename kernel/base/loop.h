@@ -5,13 +5,14 @@
  *   loop_post() until its function is called, then the caller's again.  Nothing is allocated.
  * Threads: the thread that calls loop_new() owns the loop; only loop_post() may be called
  *   from others.
- * Blocking: loop_run() only.
+ * Blocking: loop_run(), loop_turn() and loop_wait_cond() only.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernel/base/cancel.h"
 #include "kernel/base/error.h"
 
 struct loop;
@@ -54,6 +55,15 @@ void loop_stop(struct loop *loop);
 
 /** Run @fn(@post) on the loop thread, in order of posting, soon.  Any thread. */
 void loop_post(struct loop *loop, struct loop_post *post, loop_post_fn *fn);
+
+/** False in the loop's own callbacks, where nothing may wait for what the loop brings about. */
+bool loop_may_wait(const struct loop *loop);
+
+/** wait_cond() for what the loop brings about.  On the loop's own thread this is one turn of the
+ *  loop instead, with @lock let go: so a program with nothing else to do needs no other thread.
+ *  There, what other threads signal is heard only if they post, too. */
+bool loop_wait_cond(struct loop *loop, const struct wait *w, pthread_cond_t *cond,
+                    pthread_mutex_t *lock);
 
 /** (Re)arm for @deadline_ns (monotonic).  False only when memory for the heap ran out. */
 NODISCARD bool loop_timer_start(struct loop *loop, struct loop_timer *timer, int64_t deadline_ns,

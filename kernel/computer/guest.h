@@ -9,7 +9,7 @@
  * Threads: any, except where "loop" is said: one lock inside; bytes are read on the loop thread,
  *   and written by whoever sends (the loop finishes what the stream did not take).
  * Blocking: functions with a struct wait block until an answer, its deadline or its token.  They
- *   must not be called on the loop thread (asserted).
+ *   must not be called by callbacks of the loop (asserted); on its thread otherwise, they turn it.
  */
 #pragma once
 

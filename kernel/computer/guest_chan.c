@@ -296,7 +296,7 @@ static void on_cancel(void *arg)
 
 void waiter_begin(struct waiter *wt, struct guest *g, const struct wait *w)
 {
-    assert(!loop_is_owner(g->loop)); /* it would wait for itself */
+    assert(loop_may_wait(g->loop)); /* a callback would wait for itself */
     wt->g = g;
     wt->wait = w;
     wt->mask = 0;
@@ -317,7 +317,7 @@ bool waiter_wait_locked(struct waiter *wt, struct list *list, uint32_t mask)
 
     wt->mask = mask;
     list_append(list, &wt->link);
-    time_left = wait_cond(wt->wait, &wt->cond, &wt->g->lock);
+    time_left = loop_wait_cond(wt->g->loop, wt->wait, &wt->cond, &wt->g->lock);
     list_remove(&wt->link);
     return time_left;
 }
