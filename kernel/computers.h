@@ -57,6 +57,9 @@ NODISCARD struct computer *computers_get(struct computers *cs, struct agent *age
 NODISCARD bool computers_destroy(struct computers *cs, struct agent *agent, const char *handle,
                                  struct error *err);
 
+/** All of @agent's computers, in the background. */
+void computers_end_agent(struct computers *cs, const char *agent);
+
 /** The agent's computers as a JSON array: {computer, kind, state, default, created_ms_ago, idle_ms,
  * labels, allow, memory_mb, disk_mb, pids, runs_live}; new reference.  Never blocks. */
 NODISCARD json_t *computers_list(struct computers *cs, struct agent *agent, struct error *err);

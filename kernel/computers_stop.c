@@ -2,6 +2,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernel/base/clock.h"
 #include "kernel/base/log.h"
@@ -41,19 +42,29 @@ static bool runs_keep_it_locked(struct computers *cs, struct computers_entry **e
     return live;
 }
 
+/* Told and left to the reaper.  Opens the lock. */
+static void retire_locked(struct computers *cs, struct computers_entry *e, enum computers_end end,
+                          const char *reason)
+{
+    char agent[COMPUTERS_AGENT_BYTES];
+    struct id id = e->id;
+
+    memcpy(agent, e->agent, sizeof agent);
+    computers_retire_locked(e, end, reason);
+    list_append(&cs->doomed, &e->doomed);
+    pthread_mutex_unlock(&cs->lock);
+    computers_note_done(cs, AUDIT_COMPUTER, agent, id.text, "destroyed", NULL, reason);
+    event_publish(cs->bus, "computer.destroyed", agent, id.text, "%s", reason);
+    pthread_mutex_lock(&cs->lock);
+}
+
 static void retire_idle_locked(struct computers *cs, struct computers_entry *e)
 {
     char reason[96];
-    struct id id = e->id;
 
     (void)snprintf(reason, sizeof reason, "it was idle for %lld s",
                    (long long)(e->idle_ns / CLOCK_NS_PER_S));
-    computers_retire_locked(e, COMPUTERS_IDLE, reason);
-    list_append(&cs->doomed, &e->doomed);
-    pthread_mutex_unlock(&cs->lock);
-    computers_note_done(cs, AUDIT_COMPUTER, e->agent, id.text, "destroyed", NULL, reason);
-    event_publish(cs->bus, "computer.destroyed", e->agent, id.text, "%s", reason);
-    pthread_mutex_lock(&cs->lock);
+    retire_locked(cs, e, COMPUTERS_IDLE, reason);
 }
 
 /* Deals with one computer that is due, if there is one.  *ret_next: when to look again. */
@@ -135,6 +146,32 @@ bool computers_reaper_by_locked(struct computers *cs, int64_t deadline_ns, struc
         pthread_cond_signal(&cs->reaper_wake);
     }
     return true;
+}
+
+/* ---- the end of one agent ---- */
+
+static struct computers_entry *any_of_locked(struct computers *cs, const char *agent)
+{
+    LIST_FOR_EACH (node, &cs->entries) {
+        struct computers_entry *e = LIST_ENTRY(node, struct computers_entry, link);
+
+        if (!e->ending && !strcmp(e->agent, agent))
+            return e;
+    }
+    return NULL;
+}
+
+void computers_end_agent(struct computers *cs, const char *agent)
+{
+    struct computers_entry *e;
+
+    pthread_mutex_lock(&cs->lock);
+    /* It runs already when there are computers that can be idle; the others are few. */
+    UNCHECKED(computers_reaper_by_locked(cs, clock_now_ns(), NULL));
+    while ((e = any_of_locked(cs, agent)))
+        retire_locked(cs, e, COMPUTERS_STOPPED, "its agent's connection ended");
+    pthread_cond_signal(&cs->reaper_wake);
+    pthread_mutex_unlock(&cs->lock);
 }
 
 /* ---- the end of all ---- */

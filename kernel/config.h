@@ -96,15 +96,25 @@ struct config {
     } llm;
 
     struct {
-        json_t *groups; /* tool families that are offered; NULL: all */
-        json_t *rules;  /* access.h */
+        json_t *groups;        /* tool families that are offered; NULL: all */
+        json_t *rules;         /* access.h */
+        json_t *quotas;        /* likewise */
+        int64_t ask_timeout_s; /* 60: how long a person may take to answer */
     } access;
 
     struct {
         bool enabled;    /* true */
         bool power_safe; /* false */
         const char *dir; /* "": the state folder's audit/ */
+        int64_t max_mb;  /* 256: beyond this a new file is begun; 0: never */
+        int64_t keep;    /* 16 older files; 0: all */
     } audit;
+
+    struct {
+        const char *socket; /* "": the run-time folder's aios.sock */
+        json_t *users;      /* uids as text, beside the server's own and root; NULL: none */
+        int64_t max_hosts;  /* 256 */
+    } serve;
 
     struct {
         const char *level; /* warn */

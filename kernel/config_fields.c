@@ -11,6 +11,10 @@
 #define PATH_MAX_CHARS 4095
 #define MAX_FOLDERS    64
 #define MAX_ACCESS     256
+#define MAX_RULE_ARGS  16
+
+/* Names have at most 64 characters, patterns for them a few more. */
+#define PATTERN_MAX_CHARS 128
 
 static const struct json_field agent_fields[] = {
     { .name = "name",
@@ -175,32 +179,60 @@ static const struct json_field tool_fields[] = {
     { .name = NULL },
 };
 
-static const char *const decisions[] = { "allow", "deny", NULL };
+static const char *const decisions[] = { "allow", "deny", "ask", NULL };
 
-/* Checked only: access.c reads the array itself. */
+#define AGENT_PATTERN(noun)                                                           \
+    {                                                                                 \
+        .name = #noun,                                                                \
+        .description = "The " #noun " that it is about: a name, in which '*' stands " \
+                       "for anything; any if left out.",                              \
+        .kind = JSON_KIND_STRING, .min = 1, .max = PATTERN_MAX_CHARS                  \
+    }
+
+/* Checked only, as the next table is: access.c reads the arrays itself. */
 static const struct json_field rule_fields[] = {
-    { .name = "agent",
-      .description =
-          "Agents that it is about: a name, or the beginning of one and '*'; any if left out.",
-      .kind = JSON_KIND_STRING,
-      .min = 1,
-      .max = NAME_MAX_CHARS },
-    { .name = "group",
-      .description = "Groups that it is about, likewise.",
-      .kind = JSON_KIND_STRING,
-      .min = 1,
-      .max = NAME_MAX_CHARS },
+    AGENT_PATTERN(agent),
+    AGENT_PATTERN(group),
+    AGENT_PATTERN(role),
     { .name = "tool",
-      .description = "Tools that it is about: a name, the beginning of one and '*', or '*'.",
+      .description = "Tools that it is about: a name, in which '*' stands for anything.",
       .kind = JSON_KIND_STRING,
       .required = true,
       .min = 1,
-      .max = NAME_MAX_CHARS },
+      .max = PATTERN_MAX_CHARS },
+    { .name = "args",
+      .description =
+          "Arguments that it is about: a pattern for each, under the argument's name or, with a "
+          "'/' in front, a JSON pointer.  '*' stands for anything, '\\*' for itself.  All must "
+          "match; one that the call leaves out does not.  Of a list it is enough that one item "
+          "matches, or all of them with spaces between.  Paths (path, cwd, …_path) are compared "
+          "as absolute ones without '..', and \"/etc/*\" is also /etc.",
+      .kind = JSON_KIND_MAP,
+      .max = MAX_RULE_ARGS },
     { .name = "decision",
-      .description = "What happens to a call that it is about.",
+      .description = "What happens to a call that it is about.  ask: the person decides, through "
+                     "the MCP host; without an answer it is denied.",
       .kind = JSON_KIND_ENUM,
       .required = true,
       .choices = decisions },
+    { .name = NULL },
+};
+
+static const struct json_field quota_fields[] = {
+    AGENT_PATTERN(agent),
+    AGENT_PATTERN(group),
+    AGENT_PATTERN(role),
+    { .name = "max_in_flight",
+      .description = "Calls that each of these agents may have unanswered at once; 0 is no bound.",
+      .kind = JSON_KIND_INT,
+      .min = 0,
+      .max = LIMIT_QUEUE },
+    { .name = "calls_per_minute",
+      .description = "Calls that each of them may make in a minute, at once or spread; 0 is no "
+                     "bound.",
+      .kind = JSON_KIND_INT,
+      .min = 0,
+      .max = 60000000 },
     { .name = NULL },
 };
 
@@ -220,6 +252,21 @@ static const struct json_field access_fields[] = {
       .offset = AT(access, rules),
       .max = MAX_ACCESS,
       .fields = rule_fields },
+    { .name = "quotas",
+      .description =
+          "How much an agent may call: the first quota that matches it holds; without one there "
+          "is no bound.",
+      .kind = JSON_KIND_OBJECTS,
+      .offset = AT(access, quotas),
+      .max = MAX_ACCESS,
+      .fields = quota_fields },
+    { .name = "ask_timeout_s",
+      .description = "Seconds that a person has to answer when a rule says ask.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(access, ask_timeout_s),
+      .min = 1,
+      .max = 3600,
+      .fallback = 60 },
     { .name = NULL },
 };
 
@@ -241,6 +288,22 @@ static const struct json_field audit_fields[] = {
       .kind = JSON_KIND_STRING,
       .offset = AT(audit, dir),
       .max = PATH_MAX_CHARS },
+    { .name = "max_mb",
+      .description = "MiB after which a new file is begun; 0 is never.  The chain goes on over "
+                     "the files.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(audit, max_mb),
+      .min = 0,
+      .max = 1 << 20,
+      .fallback = 256 },
+    { .name = "keep",
+      .description = "Files that are kept beside the one being written; older ones are removed. 0 "
+                     "is all.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(audit, keep),
+      .min = 0,
+      .max = 10000,
+      .fallback = 16 },
     { .name = NULL },
 };
 
@@ -270,6 +333,7 @@ const struct json_field config_fields[] = {
     SECTION(sandbox, "Computers of the kind sandbox."),
     SECTION(files, "Files that go between the host and a computer."),
     SECTION(tool, "The queue of tool calls."),
+    SERVICE(serve, "`aios serve`: one kernel for many hosts."),
     SERVICE(storage, "What agents keep: versioned values under keys."),
     SERVICE(postgres, "The server behind storage.backend postgres."),
     SERVICE(s3, "The bucket behind storage.backend s3."),
@@ -299,6 +363,7 @@ const struct config_string config_strings[] = {
     STRING(sandbox, cgroup, "auto", cgroups),
     STRING(tool, policy, "fifo", policies),
     STRING(audit, dir, "", NULL),
+    STRING(serve, socket, "", NULL),
     STRING(storage, backend, "sqlite", backends),
     STRING(storage, dir, "", NULL),
     STRING(postgres, dsn_env, "AIOS_POSTGRES", NULL),

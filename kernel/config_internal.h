@@ -13,7 +13,7 @@ extern const struct json_field config_fields[];
 
 /* config_services.c */
 extern const struct json_field config_storage_fields[], config_postgres_fields[],
-    config_s3_fields[], config_memory_fields[], config_llm_fields[];
+    config_s3_fields[], config_memory_fields[], config_llm_fields[], config_serve_fields[];
 
 /** What a field table cannot say about a string. */
 struct config_string {

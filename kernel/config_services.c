@@ -159,6 +159,8 @@ const struct json_field config_memory_fields[] = {
 };
 
 static const char *const provider_kinds[] = { "openai", "anthropic", NULL };
+static const char *const continuations[] = { "auto", "instruct", "prefill", "prefix",
+                                             "final_message", NULL };
 
 /* Checked only: llm.c reads the array itself. */
 static const struct json_field provider_fields[] = {
@@ -205,6 +207,16 @@ static const struct json_field provider_fields[] = {
       .kind = JSON_KIND_STRING,
       .min = 1,
       .max = PATH_MAX_CHARS },
+    { .name = "plain_http",
+      .description = "Whether a base_url without TLS may be another machine's; key and questions "
+                     "then travel readable.",
+      .kind = JSON_KIND_BOOL },
+    { .name = "continuation",
+      .description = "How a cut answer is taken up again: instruct asks for the rest, prefill ends "
+                     "with the text so far, prefix marks that message \"prefix\": true, "
+                     "final_message sets continue_final_message; auto is what suits the kind.",
+      .kind = JSON_KIND_ENUM,
+      .choices = continuations },
     { .name = "max_tokens",
       .description = "Tokens of an answer when the request does not say.",
       .kind = JSON_KIND_INT,
@@ -277,5 +289,27 @@ const struct json_field config_llm_fields[] = {
       .kind = JSON_KIND_BOOL,
       .offset = AT(llm, sampling),
       .fallback = 1 },
+    { .name = NULL },
+};
+
+const struct json_field config_serve_fields[] = {
+    { .name = "socket",
+      .description = "Where `aios serve` listens, as an absolute path; empty for aios.sock in the "
+                     "run-time folder.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(serve, socket),
+      .max = 107 },
+    { .name = "users",
+      .description = "User ids, as text, that may connect beside the server's own user and root.",
+      .kind = JSON_KIND_STRINGS,
+      .offset = AT(serve, users),
+      .max = 256 },
+    { .name = "max_hosts",
+      .description = "Connections at once.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(serve, max_hosts),
+      .min = 1,
+      .max = 4096,
+      .fallback = 256 },
     { .name = NULL },
 };

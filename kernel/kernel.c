@@ -267,6 +267,27 @@ struct agent *kernel_agent(struct kernel *k, const char *name, const char *group
     return a;
 }
 
+void kernel_end_agent(struct kernel *k, struct agent *a)
+{
+    bool known = false;
+    size_t at;
+
+    loop_assert_owner(k->loop);
+    pthread_mutex_lock(&k->agents_lock);
+    at = agent_place_locked(k, agent_name(a));
+    if (at < k->agent_count && k->agents[at] == a) {
+        k->agent_count--;
+        memmove(k->agents + at, k->agents + at + 1, (k->agent_count - at) * sizeof(struct agent *));
+        known = true;
+    }
+    pthread_mutex_unlock(&k->agents_lock);
+    /* False: it has ended or failed before. */
+    UNCHECKED(agent_change(a, AGENT_ENDED));
+    computers_end_agent(k->computers, agent_name(a));
+    if (known)
+        agent_unref(a);
+}
+
 /* ---- looking ---- */
 
 struct toolmgr *kernel_tools(struct kernel *k)

@@ -57,6 +57,10 @@ NODISCARD struct llm *kernel_llm(struct kernel *k, struct error *err);
 NODISCARD struct agent *kernel_agent(struct kernel *k, const char *name, const char *group,
                                      struct error *err);
 
+/** @a will not come back: its state is ENDED, its computers go in the background, and its name is
+ *  free for another.  The caller keeps its reference.  Loop. */
+void kernel_end_agent(struct kernel *k, struct agent *a);
+
 /** Loop.  True: it completes through sc->done, later, or for TOOL_INLINE perhaps during this call.
  *  False: @err is ERR_BUSY (queue full, or stopping), ERR_DENIED (the rule is named), ERR_NOMEM,
  *  or a failure to record; @sc is still the caller's, FAILED, to be freed and not to be

@@ -16,6 +16,7 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 typedef int cli_fn(int argc, char **argv);
 
 int cli_mcp(int argc, char **argv);
+int cli_serve(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_call(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
@@ -61,6 +62,9 @@ struct cli_engine {
 NODISCARD bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *overrides,
                                 struct error *err);
 void cli_engine_stop(struct cli_engine *e);
+
+/** What a model is told about the server. */
+extern const char cli_instructions[];
 
 /** The sandbox back end as configured. */
 struct computer_backend;

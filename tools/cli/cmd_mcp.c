@@ -9,31 +9,39 @@
 #include "mcp/server.h"
 #include "mcp/stdio.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/relay.h"
+#include "tools/cli/serve_socket.h"
 
-static const char instructions[] = "AIOS gives you a Linux computer of your own, isolated from the "
-                                   "user's machine. terminal_run runs "
-                                   "shell commands, code_run keeps Python, JavaScript, bash or C "
-                                   "state between calls, file_* read, "
-                                   "write, edit, list and search files. A default computer is made "
-                                   "on first use; its working folder is "
-                                   "/workspace and it has no network. For network access call "
-                                   "computer_create with \"allow\" and pass "
-                                   "its handle as \"computer\". A call answers within 45 s; what "
-                                   "takes longer goes on as a run to be "
-                                   "read with terminal_read. computer_fork copies a computer "
-                                   "before something risky. What the sandbox "
-                                   "refuses is told in the answer. Nothing here changes the user's "
-                                   "own files except file_transfer, "
-                                   "where the user has allowed it.";
+const char cli_instructions[] = "AIOS gives you a Linux computer of your own, isolated from the "
+                                "user's machine. terminal_run runs "
+                                "shell commands, code_run keeps Python, JavaScript, bash or C "
+                                "state between calls, file_* read, "
+                                "write, edit, list and search files. A default computer is made "
+                                "on first use; its working folder is "
+                                "/workspace and it has no network. For network access call "
+                                "computer_create with \"allow\" and pass "
+                                "its handle as \"computer\". A call answers within 45 s; what "
+                                "takes longer goes on as a run to be "
+                                "read with terminal_read. computer_fork copies a computer "
+                                "before something risky. What the sandbox "
+                                "refuses is told in the answer. Nothing here changes the user's "
+                                "own files except file_transfer, "
+                                "where the user has allowed it.";
 
 struct mcp_command {
     const char *config_path;
+    const char *socket; /* of a server to connect to; "" is the usual one, NULL none */
+    const char *agent;
+    bool own;          /* an option was given that is the server's business */
     json_t *overrides; /* owned */
     struct cli_engine engine;
 };
 
 static const struct cli_option options[] = {
     { "config", "FILE", "use this configuration file instead of the user's own" },
+    { "connect", "SOCKET",
+      "carry the conversation to the server that listens there (`aios serve`; \"\" for its usual "
+      "place) instead of being one" },
     { "agent", "NAME", "who the calls are for, in access rules and the audit (default: default)" },
     { "tools", "GROUPS", "offer only these, comma separated: computer,terminal,code,file" },
     { "no-pool", NULL, "prepare no sandboxes ahead" },
@@ -88,6 +96,14 @@ static bool on_option(void *arg, const char *name, const char *value, struct err
 {
     struct mcp_command *c = arg;
 
+    if (strcmp(name, "connect") == 0) {
+        c->socket = value;
+        return true;
+    }
+    if (strcmp(name, "agent") == 0)
+        c->agent = value;
+    else
+        c->own = true;
     if (strcmp(name, "config") == 0)
         c->config_path = value;
     else if (strcmp(name, "agent") == 0)
@@ -139,7 +155,7 @@ static bool serve(struct mcp_command *c, struct error *err)
         kernel_agent(c->engine.kernel, config->agent.name, config->agent.group, err);
     struct mcp_options mcp = { .kernel = c->engine.kernel,
                                .agent = agent,
-                               .instructions = instructions,
+                               .instructions = cli_instructions,
                                .on_end = on_end,
                                .on_first_answer = on_first_answer,
                                .arg = c };
@@ -164,6 +180,20 @@ static bool serve(struct mcp_command *c, struct error *err)
     return true;
 }
 
+static bool carry(struct mcp_command *c, struct error *err)
+{
+    CLEANUP(fd_closep) int sock = -1;
+    CLEANUP(fd_closep) int in = -1;
+    CLEANUP(fd_closep) int out = -1;
+
+    if (c->own)
+        return error_set(err, ERR_INVALID,
+                         "with --connect only --agent has a meaning here; the rest is given to "
+                         "`aios serve`");
+    sock = serve_socket_connect(*c->socket ? c->socket : NULL, err);
+    return sock >= 0 && stdio_take(&in, &out, err) && relay_run(in, out, sock, c->agent, err);
+}
+
 int cli_mcp(int argc, char **argv)
 {
     struct mcp_command c = { .overrides = json_object() };
@@ -183,6 +213,11 @@ int cli_mcp(int argc, char **argv)
         error_set(&err, ERR_INVALID, "\"%s\" is not expected; `aios mcp --help` lists the options",
                   argv[next]);
         return cli_fail("mcp", CLI_USAGE, &err);
+    }
+    if (c.socket) {
+        ok = carry(&c, &err);
+        json_decref(c.overrides);
+        return ok ? CLI_OK : cli_fail("mcp", CLI_FAILED, &err);
     }
     ok = cli_engine_start(&c.engine, c.config_path, c.overrides, &err);
     if (ok) {

@@ -12,6 +12,7 @@ static const struct {
     const char *about;
 } commands[] = {
     { "mcp", cli_mcp, "serve the Model Context Protocol on standard input and output" },
+    { "serve", cli_serve, "serve one kernel to many hosts and programs on a socket" },
     { "run", cli_run, "run one command in a sandbox of its own" },
     { "call", cli_call, "call one tool, as an MCP client" },
     { "doctor", cli_doctor, "say what this machine offers, what is missing and how to get it" },
