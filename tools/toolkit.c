@@ -48,7 +48,7 @@ bool toolkit_env(const json_t *map, char ***ret, struct error *err)
         *ret = NULL;
         return true;
     }
-    json_object_foreach ((json_t *)(uintptr_t)map, name, value) {
+    json_object_foreach (unconst(map), name, value) {
         if (!env_entry_ok(name, json_string_value(value), json_string_length(value), err))
             return false;
         bytes += strlen(name) + json_string_length(value) + 2;
@@ -60,7 +60,7 @@ bool toolkit_env(const json_t *map, char ***ret, struct error *err)
     if (!vector)
         return error_set(err, ERR_NOMEM, "an environment of %zu variables", count);
     text = (char *)(vector + count + 1);
-    json_object_foreach ((json_t *)(uintptr_t)map, name, value) {
+    json_object_foreach (unconst(map), name, value) {
         size_t name_len = strlen(name);
         size_t value_len = json_string_length(value);
 

@@ -182,7 +182,7 @@ bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, b
     CLEANUP(buf_fini) struct buf last = BUF_INIT;
     uint64_t wanted = span->begin;
     uint64_t end = wanted;
-    size_t before = out->len;
+    size_t before;
     size_t head;
     size_t tail;
     size_t shown;

@@ -39,6 +39,7 @@ static void PRINTF_LIKE(2, 0) compose(struct error *err, const char *fmt, va_lis
     tidy(err->text, sizeof err->text, n);
 }
 
+/* The brackets keep off the macro that analysers see. */
 bool(error_set)(struct error *err, enum error_code code, const char *fmt, ...)
 {
     va_list ap;

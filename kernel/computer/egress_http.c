@@ -399,9 +399,8 @@ enum egress_http egress_http_response(const char *data, size_t len, struct buf *
     if (!*ret_used)
         return EGRESS_HTTP_MORE;
     rest = (struct egress_span){ data, *ret_used };
-    (void)next_line(&rest, &line);
-    if (line.len < 12 || line.at[8] != ' ' || line.at[9] < '1' || line.at[9] > '5' ||
-        !memcmp(line.at + 9, "101", 3))
+    if (!next_line(&rest, &line) || line.len < 12 || line.at[8] != ' ' || line.at[9] < '1' ||
+        line.at[9] > '5' || !memcmp(line.at + 9, "101", 3))
         return EGRESS_HTTP_BAD;
     *ret_final = line.at[9] != '1';
     buf_append(out, line.at, line.len);
@@ -419,7 +418,8 @@ enum egress_http egress_http_response(const char *data, size_t len, struct buf *
             }
             continue;
         }
-        (void)next_field(&at, &name, &value);
+        if (!next_field(&at, &name, &value))
+            return EGRESS_HTTP_BAD;
         dropping = is_hop_by_hop(fields, trim(name));
         if (!dropping) {
             buf_append(out, "\r\n", 2);

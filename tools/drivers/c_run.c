@@ -195,10 +195,12 @@ static bool run_compiler(const char *source, const char *object, struct text *er
     posix_spawnattr_t attr;
     sigset_t interrupt;
     char piece[4096];
+    char *vector[sizeof args / sizeof args[0]];
     int fds[2], status = 1;
     ssize_t n;
     pid_t pid;
 
+    memcpy(vector, args, sizeof vector);
     if (pipe2(fds, O_CLOEXEC) != 0)
         return false;
     sigemptyset(&interrupt);
@@ -209,7 +211,7 @@ static bool run_compiler(const char *source, const char *object, struct text *er
     posix_spawnattr_init(&attr);
     posix_spawnattr_setsigdefault(&attr, &interrupt);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
-    if (posix_spawnp(&pid, compiler, &actions, &attr, (char *const *)(uintptr_t)args, environ) != 0)
+    if (posix_spawnp(&pid, compiler, &actions, &attr, vector, environ) != 0)
         pid = -1;
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attr);
@@ -288,6 +290,8 @@ static bool execute(struct unit *u, const char *object)
         const char *why = dlerror();
 
         send_text("error", u->cell, why ? why : "the cell could not be loaded");
+        if (library)
+            (void)dlclose(library);
         return false;
     }
     fill_sizes(library, &u->entries);
@@ -405,13 +409,17 @@ static void hold_state(void)
     char line[128];
 
     for (;;) {
-        int cell;
+        char *length, *end, *code;
         size_t len;
+        int cell;
 
         receive_line(line, sizeof line);
-        if (sscanf(line, "run %d %zu", &cell, &len) == 2) {
-            char *code = must(malloc(len + 1));
-
+        if (strncmp(line, "run ", 4) != 0)
+            continue;
+        cell = (int)strtol(line + 4, &length, 10);
+        len = strtoul(length, &end, 10);
+        if (length > line + 4 && end > length && len < SIZE_MAX) {
+            code = must(malloc(len + 1));
             receive(code, len);
             code[len] = '\0';
             run(cell, code, len);
