@@ -1,0 +1,365 @@
+/* The connection: one line of JSON for each message, as the Model Context Protocol has it. */
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kernel/sdk/sdk.h"
+
+#define REVISION    "2026-07-28"
+#define META        "io.modelcontextprotocol/"
+#define PIECE       ((size_t)64 << 10)
+#define AGENT_BYTES 65
+
+struct aios {
+    int fd;
+    char agent[AGENT_BYTES];
+    int64_t timeout_ms;
+    json_int_t last_id;
+    bool broken;
+    char *in; /* received, not looked at yet */
+    size_t in_len, in_cap, searched;
+};
+
+const char *aios_version(void)
+{
+    return AIOS_VERSION;
+}
+
+bool sdk_fail(struct aios_error *err, enum aios_code code, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (!err)
+        return false;
+    err->code = code;
+    va_start(ap, fmt);
+    (void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- bytes ---- */
+
+static bool lost(struct aios *a, struct aios_error *err, const char *why)
+{
+    a->broken = true;
+    return sdk_fail(err, AIOS_LOST, "the connection to the kernel is lost: %s", why);
+}
+
+/* Wait for @events until @deadline_ms. */
+static bool wait_for(struct aios *a, short events, int64_t deadline_ms, struct aios_error *err)
+{
+    for (;;) {
+        struct pollfd p = { .fd = a->fd, .events = events };
+        int64_t left_ms = deadline_ms - now_ms();
+        int rc = left_ms > 0 ? poll(&p, 1, left_ms > 60000 ? 60000 : (int)left_ms) : 0;
+
+        if (rc > 0)
+            return true;
+        if (rc < 0 && errno != EINTR)
+            return lost(a, err, strerror(errno));
+        if (left_ms <= 0)
+            return sdk_fail(err, AIOS_TIMEOUT, "no answer from the kernel in time");
+    }
+}
+
+/* A request that was sent in part leaves the connection useless. */
+static bool send_all(struct aios *a, const char *data, size_t len, int64_t deadline_ms,
+                     struct aios_error *err)
+{
+    while (len > 0) {
+        ssize_t n = send(a->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n > 0) {
+            data += n;
+            len -= (size_t)n;
+        } else if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            return lost(a, err, strerror(errno));
+        } else if (!wait_for(a, POLLOUT, deadline_ms, err)) {
+            a->broken = true;
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool receive(struct aios *a, int64_t deadline_ms, struct aios_error *err)
+{
+    ssize_t n;
+
+    if (a->in_len > SDK_MESSAGE_MAX)
+        return lost(a, err, "an answer is too long");
+    if (a->in_cap - a->in_len < PIECE) {
+        size_t cap = a->in_cap ? a->in_cap * 2 : 2 * PIECE;
+        char *in = realloc(a->in, cap);
+
+        if (!in)
+            return sdk_fail(err, AIOS_NOMEM, "out of memory for an answer");
+        a->in = in;
+        a->in_cap = cap;
+    }
+    if (!wait_for(a, POLLIN, deadline_ms, err))
+        return false;
+    n = recv(a->fd, a->in + a->in_len, PIECE, MSG_DONTWAIT);
+    if (n == 0)
+        return lost(a, err, "the kernel has closed it");
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR || lost(a, err, strerror(errno));
+    a->in_len += (size_t)n;
+    return true;
+}
+
+/* The next whole line as JSON; NULL with *err. */
+static json_t *next_message(struct aios *a, int64_t deadline_ms, struct aios_error *err)
+{
+    for (;;) {
+        char *end = a->in_len > a->searched
+                        ? memchr(a->in + a->searched, '\n', a->in_len - a->searched)
+                        : NULL;
+        json_t *message;
+        size_t len;
+
+        if (!end) {
+            a->searched = a->in_len;
+            if (!receive(a, deadline_ms, err))
+                return NULL;
+            continue;
+        }
+        len = (size_t)(end - a->in);
+        message = json_loadb(a->in, len, JSON_ALLOW_NUL, NULL);
+        a->in_len -= len + 1;
+        a->searched = 0;
+        memmove(a->in, end + 1, a->in_len);
+        if (json_is_object(message))
+            return message;
+        json_decref(message);
+        sdk_fail(err, AIOS_PROTOCOL, "the kernel sent a line that is no message");
+        return NULL;
+    }
+}
+
+static bool send_message(struct aios *a, json_t *message, int64_t deadline_ms,
+                         struct aios_error *err)
+{
+    char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+    size_t len = text ? strlen(text) : 0;
+    bool ok;
+
+    json_decref(message);
+    if (!text)
+        return sdk_fail(err, AIOS_NOMEM, "out of memory for a question");
+    text[len] = '\n'; /* in the place of the NUL, which nobody needs any more */
+    ok = send_all(a, text, len + 1, deadline_ms, err);
+    free(text);
+    return ok;
+}
+
+/* ---- requests ---- */
+
+static json_t *with_meta(json_t *params)
+{
+    json_t *meta = json_pack("{s:s, s:{}, s:{s:s, s:s}}", META "protocolVersion", REVISION,
+                             META "clientCapabilities", META "clientInfo", "name", "libaios",
+                             "version", AIOS_VERSION);
+
+    if (params && sdk_set(params, "_meta", meta))
+        return params;
+    json_decref(params);
+    return NULL;
+}
+
+/* Nobody waits for it any more: the kernel may stop. */
+static void give_up(struct aios *a, json_int_t id)
+{
+    (void)send_message(a,
+                       json_pack("{s:s, s:s, s:{s:I, s:s}}", "jsonrpc", "2.0", "method",
+                                 "notifications/cancelled", "params", "requestId", id, "reason",
+                                 "the time limit has passed"),
+                       now_ms() + 100, NULL);
+}
+
+/* Answers of questions that were given up, and notifications, are passed over. */
+static json_t *await(struct aios *a, json_int_t id, int64_t deadline_ms, struct aios_error *err)
+{
+    for (;;) {
+        json_t *message = next_message(a, deadline_ms, err);
+
+        if (!message)
+            return NULL;
+        if (!json_object_get(message, "method") &&
+            json_integer_value(json_object_get(message, "id")) == id)
+            return message;
+        json_decref(message);
+    }
+}
+
+static json_t *result_of(json_t *message, struct aios_error *err)
+{
+    json_t *result = json_object_get(message, "result");
+    const char *why =
+        json_string_value(json_object_get(json_object_get(message, "error"), "message"));
+
+    if (json_is_object(result))
+        json_incref(result);
+    else if (why)
+        sdk_fail(err, AIOS_REFUSED, "%s", why);
+    else
+        sdk_fail(err, AIOS_PROTOCOL, "the kernel's answer has neither a result nor an error");
+    json_decref(message);
+    return json_is_object(result) ? result : NULL;
+}
+
+json_t *sdk_request(struct aios *a, const char *method, json_t *params, int64_t timeout_ms,
+                    struct aios_error *err)
+{
+    int64_t deadline_ms = now_ms() + (timeout_ms > 0 ? timeout_ms : a->timeout_ms);
+    struct aios_error why = { .code = AIOS_OK };
+    json_int_t id = ++a->last_id;
+    json_t *message;
+
+    if (a->broken) {
+        json_decref(params);
+        (void)lost(a, err, "an earlier question failed");
+        return NULL;
+    }
+    params = with_meta(params);
+    if (!send_message(a,
+                      params ? json_pack("{s:s, s:I, s:s, s:o}", "jsonrpc", "2.0", "id", id,
+                                         "method", method, "params", params)
+                             : NULL,
+                      deadline_ms, err))
+        return NULL;
+    message = await(a, id, deadline_ms, &why);
+    if (message)
+        return result_of(message, err);
+    if (why.code == AIOS_TIMEOUT)
+        give_up(a, id);
+    if (err)
+        *err = why;
+    return NULL;
+}
+
+json_t *sdk_call_tool(struct aios *a, const char *name, json_t *arguments, int64_t timeout_ms,
+                      struct aios_error *err)
+{
+    json_t *params =
+        arguments ? json_pack("{s:s, s:o}", "name", name, "arguments", arguments) : NULL;
+
+    return sdk_request(a, "tools/call", params, timeout_ms, err);
+}
+
+/* ---- connecting ---- */
+
+static bool connect_to(struct aios *a, const char *path, struct aios_error *err)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    if (strlen(path) >= sizeof address.sun_path)
+        return sdk_fail(err, AIOS_INVALID, "the socket's path is too long: %s", path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (a->fd < 0)
+        return sdk_fail(err, AIOS_LOST, "a socket: %s", strerror(errno));
+    if (connect(a->fd, (const struct sockaddr *)&address, sizeof address) == 0)
+        return true;
+    if (errno == EACCES || errno == EPERM)
+        return sdk_fail(err, AIOS_DENIED, "the kernel at %s does not let this user in", path);
+    return sdk_fail(err, AIOS_NO_SERVER,
+                    "no kernel listens at %s (%s); start one with `aios serve`", path,
+                    strerror(errno));
+}
+
+/* Where `aios serve` listens when nobody says otherwise. */
+static bool usual_path(char *path, size_t size, struct aios_error *err)
+{
+    const char *socket_path = getenv("AIOS_SOCKET"), *home = getenv("AIOS_HOME");
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    int len;
+
+    if (socket_path && *socket_path)
+        len = snprintf(path, size, "%s", socket_path);
+    else if (home && *home)
+        len = snprintf(path, size, "%s/run/aios.sock", home);
+    else if (runtime && *runtime)
+        len = snprintf(path, size, "%s/aios/aios.sock", runtime);
+    else if (geteuid() == 0)
+        len = snprintf(path, size, "/run/aios/aios.sock");
+    else
+        return sdk_fail(err, AIOS_INVALID, "name the kernel's socket, or set AIOS_SOCKET");
+    return (size_t)len < size || sdk_fail(err, AIOS_INVALID, "the socket's path is too long");
+}
+
+static bool greet(struct aios *a, const char *agent, struct aios_error *err)
+{
+    int64_t deadline_ms = now_ms() + a->timeout_ms;
+    json_t *answer;
+    const char *name, *why;
+
+    if (!send_message(a, json_pack("{s:{s:s}}", "aios", "agent", agent ? agent : ""), deadline_ms,
+                      err))
+        return false;
+    answer = next_message(a, deadline_ms, err);
+    if (!answer)
+        return false;
+    name = json_string_value(json_object_get(json_object_get(answer, "aios"), "agent"));
+    why = json_string_value(json_object_get(json_object_get(answer, "aios"), "error"));
+    if (name)
+        (void)snprintf(a->agent, sizeof a->agent, "%s", name);
+    else if (why)
+        sdk_fail(err, AIOS_DENIED, "the kernel refused: %s", why);
+    else
+        sdk_fail(err, AIOS_PROTOCOL, "what listens there is no kernel");
+    json_decref(answer);
+    return name != NULL;
+}
+
+struct aios *aios_connect(const struct aios_options *options, struct aios_error *err)
+{
+    const struct aios_options none = { .socket = NULL };
+    char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    struct aios *a = calloc(1, sizeof *a);
+
+    options = options ? options : &none;
+    if (!a) {
+        sdk_fail(err, AIOS_NOMEM, "out of memory for a connection");
+        return NULL;
+    }
+    a->fd = -1;
+    a->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : SDK_TIMEOUT_MS;
+    if ((options->socket || usual_path(path, sizeof path, err)) &&
+        connect_to(a, options->socket ? options->socket : path, err) &&
+        greet(a, options->agent, err))
+        return a;
+    aios_close(a);
+    return NULL;
+}
+
+void aios_close(struct aios *a)
+{
+    if (!a)
+        return;
+    if (a->fd >= 0)
+        close(a->fd);
+    free(a->in);
+    free(a);
+}
+
+const char *aios_agent(const struct aios *a)
+{
+    return a->agent;
+}
