@@ -88,9 +88,14 @@ static void release(struct box *box)
     struct backend *b = box->b;
     siginfo_t info;
 
-    box_kill(&box->base);
-    if (box->launched)
+    if (box->launched) {
+        /* First, so that its mounts go with the last process and not with us, after it. */
+        fd_close(box->run.layer_fd);
+        fd_close(box->run.mntns_fd);
+        fd_close(box->run.userns_fd);
+        box_kill(&box->base);
         await_end(box);
+    }
     notify_remove(box->watch);
     /* Before the process is reaped: its number stays taken while the watcher may look at it. */
     cgroup_free(box->group);
@@ -99,9 +104,6 @@ static void release(struct box *box)
         fd_close(box->run.pidfd);
         fd_close(box->run.notify_fd);
         fd_close(box->run.stream);
-        fd_close(box->run.layer_fd);
-        fd_close(box->run.userns_fd);
-        fd_close(box->run.mntns_fd);
         box->launched = false;
     }
     if (box->hold.count)
@@ -275,7 +277,6 @@ static struct mounts_plan *make_plan(const struct backend *b, const struct box *
         return NULL;
     }
     plan->stage = b->stage;
-    plan->skeleton = skeleton_path(b->skeleton);
     plan->disk_bytes = spec->disk_bytes;
     plan->inodes = MAX(spec->disk_bytes / BYTES_PER_INODE, INODES_MIN);
     plan->alone = !mounts_opaque();
@@ -290,6 +291,27 @@ static struct mounts_plan *make_plan(const struct backend *b, const struct box *
         return NULL;
     }
     return plan;
+}
+
+/** What the child waits for is made while it makes its namespaces; what need not be done before it
+ *  goes on is done while it mounts. */
+static bool launch(struct box *box, const struct launch_plan *plan,
+                   const struct cgroup_limits *limits, const struct wait *w, struct error *err)
+{
+    struct backend *b = box->b;
+    struct launch launch;
+    const char *skeleton;
+
+    if (!launch_begin(&launch, b->launcher, plan, err))
+        return false;
+    skeleton = backend_skeleton(b, err);
+    if (skeleton && cgroup_complete(box->group, limits, err) && launch_go(&launch, skeleton, err)) {
+        backend_sweep(b);
+        if (launch_end(&launch, &box->run, w, err))
+            return true;
+    }
+    launch_cancel(&launch);
+    return false;
 }
 
 static bool start(struct box *box, const struct computer_spec *spec, const struct wait *w,
@@ -317,9 +339,9 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     if (mounts->alone && box->hold.count)
         mounts->saved = checkpoint_open(&box->hold, trees, spec->disk_bytes, err);
     if (!mounts->alone || !box->hold.count || mounts->saved)
-        box->group = cgroup_new(b->groups, &limits, err);
+        box->group = cgroup_begin(b->groups, &limits, err);
     plan.cgroup = box->group;
-    box->launched = box->group && launch_run(b->launcher, &plan, &box->run, w, err);
+    box->launched = box->group && launch(box, &plan, &limits, w, err);
     checkpoint_close(mounts->saved, trees);
     /* What was copied is the computer's own. */
     if (mounts->saved)
@@ -333,7 +355,8 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     if (!box->watch)
         return false;
     box->run.notify_fd = -1;
-    if (!computer_attach(&box->base, box->run.stream, w, err))
+    /* Its HELLO is not waited for: what is asked of it until then waits in its stream. */
+    if (!computer_attach(&box->base, box->run.stream, NULL, err))
         return false;
     box->run.stream = -1;
     return true;

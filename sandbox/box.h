@@ -41,11 +41,18 @@ struct backend {
     struct server_lock *lock;
     struct cgroup_host *groups;
     int guest_fd;
-    struct skeleton *skeleton;
     struct checkpoints *checkpoints;
     struct launcher *launcher;
     struct notify *notify;
+    struct skeleton *skeleton; /* this and the sweeping: only once a child is busy */
+    bool swept;
 };
+
+/** The root file system's lowest layer, found or made; NULL on failure. */
+NODISCARD const char *backend_skeleton(struct backend *b, struct error *err);
+
+/** Clear away what servers that were killed have left behind, once. */
+void backend_sweep(struct backend *b);
 
 /** A running sandbox.  @spec is complete and checked, but for what computer_init() checks. */
 NODISCARD struct computer *box_make(struct backend *b, const struct computer_spec *spec,

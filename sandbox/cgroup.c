@@ -129,8 +129,8 @@ bool cgroup_host_check(const struct cgroup_host *host, const struct cgroup_limit
     return host->kind->check(host, limits, err);
 }
 
-struct cgroup *cgroup_new(struct cgroup_host *host, const struct cgroup_limits *limits,
-                          struct error *err)
+struct cgroup *cgroup_begin(struct cgroup_host *host, const struct cgroup_limits *limits,
+                            struct error *err)
 {
     struct cgroup *g = NULL;
 
@@ -147,12 +147,29 @@ struct cgroup *cgroup_new(struct cgroup_host *host, const struct cgroup_limits *
         atomic_init(&g->counter_fds[i], -1);
     (void)snprintf(g->name, sizeof g->name, "aios-%s-%u", host->server,
                    atomic_fetch_add(&host->next, 1));
-    if (!host->kind->make(g, limits, err)) {
+    if (!host->kind->begin(g, limits, err)) {
         error_prefix(err, "make group %s", g->name);
         cgroup_free(g);
         return NULL;
     }
     return g;
+}
+
+bool cgroup_complete(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
+{
+    return !g->host->kind->complete || g->host->kind->complete(g, limits, err) ||
+           error_prefix(err, "make group %s", g->name);
+}
+
+struct cgroup *cgroup_new(struct cgroup_host *host, const struct cgroup_limits *limits,
+                          struct error *err)
+{
+    struct cgroup *g = cgroup_begin(host, limits, err);
+
+    if (g && cgroup_complete(g, limits, err))
+        return g;
+    cgroup_free(g);
+    return NULL;
 }
 
 void cgroup_free(struct cgroup *g)

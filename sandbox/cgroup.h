@@ -42,6 +42,14 @@ DEFINE_CLEANUP(struct cgroup_host, cgroup_host_free)
 const char *cgroup_host_describe(const struct cgroup_host *host);
 enum sandbox_cgroup_mode cgroup_host_mode(const struct cgroup_host *host);
 
+/** In two steps: the first makes what a clone needs, the second, while the child is busy with
+ *  something else, what it enters.  @limits are the same. */
+NODISCARD struct cgroup *cgroup_begin(struct cgroup_host *host, const struct cgroup_limits *limits,
+                                      struct error *err);
+NODISCARD bool cgroup_complete(struct cgroup *g, const struct cgroup_limits *limits,
+                               struct error *err);
+
+/** Both. */
 NODISCARD struct cgroup *cgroup_new(struct cgroup_host *host, const struct cgroup_limits *limits,
                                     struct error *err);
 

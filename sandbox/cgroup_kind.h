@@ -81,7 +81,7 @@ enum cgroup_counter { CGROUP_COUNT_OOM, CGROUP_COUNT_PIDS, CGROUP_COUNT_KEPT };
 struct cgroup {
     struct cgroup_host *host;
     char name[CGROUP_NAME_SIZE];
-    unsigned trees;            /* v1: bit mask of the trees that hold a group of ours */
+    unsigned trees;            /* v1: bit mask of the trees that hold a group of ours, or shall */
     int dir_fd;                /* v2 */
     struct cgroup_guard guard; /* v1, while it is frozen */
     atomic_int counter_fds[CGROUP_COUNT_KEPT];
@@ -103,7 +103,9 @@ struct cgroup_kind {
     void (*fini)(struct cgroup_host *host);
     bool (*check)(const struct cgroup_host *host, const struct cgroup_limits *limits,
                   struct error *err);
-    bool (*make)(struct cgroup *g, const struct cgroup_limits *limits, struct error *err);
+    bool (*begin)(struct cgroup *g, const struct cgroup_limits *limits, struct error *err);
+    /** NULL: nothing to do. */
+    bool (*complete)(struct cgroup *g, const struct cgroup_limits *limits, struct error *err);
     void (*remove)(struct cgroup *g);
     bool (*enter)(const struct cgroup *g); /* NULL: nothing to do */
     void (*started)(struct cgroup *g, pid_t init_pid);

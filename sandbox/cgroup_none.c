@@ -244,7 +244,7 @@ static bool none_check(const struct cgroup_host *host, const struct cgroup_limit
     return true;
 }
 
-static bool none_make(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
+static bool none_begin(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
 {
     (void)err;
     list_init(&g->none.link);
@@ -309,7 +309,7 @@ const struct cgroup_kind cgroup_none = {
     .probe = none_probe,
     .fini = none_fini,
     .check = none_check,
-    .make = none_make,
+    .begin = none_begin,
     .remove = none_remove,
     .started = none_started,
     .freeze = none_freeze,

@@ -114,7 +114,8 @@ bool cgroup_self_path(const char *self_text, const char *controller,
         if (*controller ? !cgroup_word_in(words, controller) : *words != '\0')
             continue;
         path = colon + 1;
-        if (root && (strncmp(path, mount->root, root) || (path[root] != '/' && path[root] != '\n')))
+        if (root &&
+            (strncmp(path, mount->root, root) != 0 || (path[root] != '/' && path[root] != '\n')))
             return false;
         path += root;
         path += *path == '/';

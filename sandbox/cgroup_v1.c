@@ -164,19 +164,28 @@ static bool set_cpu(const struct cgroup *g, uint32_t cpu_milli, struct error *er
            cgroup_write(base, g->name, "cpu.cfs_quota_us", text, err);
 }
 
-static bool v1_make(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
+/* The child is told where it belongs; it comes there later. */
+static bool v1_begin(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
+{
+    const struct v1_host *v1 = &g->host->v1;
+
+    (void)err;
+    for (size_t i = 0; i < v1->count; i++) {
+        /* Each hierarchy costs some 60 us per sandbox: without a limit the cpu one is left out. */
+        if (v1->trees[i].controllers != 1u << CGROUP_CPU || limits->cpu_milli)
+            g->trees |= 1u << i;
+    }
+    return true;
+}
+
+static bool v1_complete(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
 {
     const struct v1_host *v1 = &g->host->v1;
     char text[32];
 
-    for (size_t i = 0; i < v1->count; i++) {
-        /* Each hierarchy costs some 60 us per sandbox: without a limit the cpu one is left out. */
-        if (v1->trees[i].controllers == 1u << CGROUP_CPU && !limits->cpu_milli)
-            continue;
-        if (mkdirat(v1->trees[i].base_fd, g->name, 0755) != 0)
+    for (size_t i = 0; i < v1->count; i++)
+        if (g->trees & 1u << i && mkdirat(v1->trees[i].base_fd, g->name, 0755) != 0)
             return error_set_errno(err, errno, "mkdir in the cgroup hierarchy %zu", i);
-        g->trees |= 1u << i;
-    }
     if (limits->memory_bytes && !set_memory(g, limits->memory_bytes, err))
         return false;
     (void)snprintf(text, sizeof text, "%" PRIu32, limits->pids);
@@ -336,7 +345,8 @@ const struct cgroup_kind cgroup_v1 = {
     .probe = v1_probe,
     .fini = v1_fini,
     .check = v1_check,
-    .make = v1_make,
+    .begin = v1_begin,
+    .complete = v1_complete,
     .remove = v1_remove,
     .enter = v1_enter,
     .started = v1_started,

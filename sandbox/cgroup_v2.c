@@ -194,7 +194,7 @@ static bool set_limits(const struct cgroup *g, const struct cgroup_limits *limit
     return !limits->cpu_milli || cgroup_write(g->dir_fd, ".", "cpu.max", text, err);
 }
 
-static bool v2_make(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
+static bool v2_begin(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
 {
     if (mkdirat(g->host->v2.base_fd, g->name, 0755) != 0)
         return error_set_errno(err, errno, "mkdir");
@@ -309,7 +309,7 @@ const struct cgroup_kind cgroup_v2 = {
     .probe = v2_probe,
     .fini = v2_fini,
     .check = v2_check,
-    .make = v2_make,
+    .begin = v2_begin,
     .remove = v2_remove,
     .started = v2_started,
     .freeze = v2_freeze,

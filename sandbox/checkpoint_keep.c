@@ -61,6 +61,19 @@ static int lock_layer(const struct checkpoints *all, const char *id, int how)
     return -1;
 }
 
+/* Closing alone would not do: a child that is being launched may have a copy of the descriptor. */
+static void unlock_layer(int fd)
+{
+    if (fd >= 0)
+        (void)flock(fd, LOCK_UN);
+    fd_close(fd);
+}
+
+static void unlock_layerp(const int *fd)
+{
+    unlock_layer(*fd);
+}
+
 static bool add_layer(struct checkpoints *all, const char *id, struct checkpoint_hold *hold,
                       struct error *err)
 {
@@ -232,7 +245,8 @@ static struct names list(int dirfd, const char *prefix)
     for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
         size_t len = strlen(e->d_name);
 
-        if (e->d_name[0] == '.' || len >= ID_SIZE || strncmp(e->d_name, prefix, strlen(prefix)))
+        if (e->d_name[0] == '.' || len >= ID_SIZE ||
+            strncmp(e->d_name, prefix, strlen(prefix)) != 0)
             continue;
         if (names.count == names.cap) {
             size_t cap = names.cap ? names.cap * 2 : 32;
@@ -273,7 +287,7 @@ static void try_delete(struct checkpoints *all, const char *id)
     struct id lowers[MOUNTS_LOWERS_MAX];
     char gone[32 + sizeof all->server + ID_SIZE];
     int count = checkpoint_read(all, id, lowers, NULL);
-    CLEANUP(fd_closep) int lock_fd = lock_layer(all, id, LOCK_EX);
+    CLEANUP(unlock_layerp) int lock_fd = lock_layer(all, id, LOCK_EX);
 
     if (lock_fd < 0 && faccessat(all->dir_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
         (void)unlinkat(all->removed_fd, id, 0);
@@ -297,7 +311,7 @@ static void try_delete(struct checkpoints *all, const char *id)
 void checkpoint_release(struct checkpoints *all, struct checkpoint_hold *hold)
 {
     for (size_t i = 0; i < hold->count; i++) {
-        fd_close(hold->layers[i].lock_fd);
+        unlock_layer(hold->layers[i].lock_fd);
         free(hold->layers[i].root);
         free(hold->layers[i].usr);
     }

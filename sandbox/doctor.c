@@ -172,14 +172,15 @@ static void check_namespaces(const struct doctor *d)
 
 static void check_kernel(const struct doctor *d)
 {
-    unsigned major = 0, minor = 0;
     struct utsname name;
     char detail[160];
+    unsigned long major;
+    char *rest;
     bool ok;
 
     (void)uname(&name);
-    ok = sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
-         (major > 5 || (major == 5 && minor >= 13));
+    major = strtoul(name.release, &rest, 10);
+    ok = major > 5 || (major == 5 && *rest == '.' && strtoul(rest + 1, NULL, 10) >= 13);
     (void)snprintf(detail, sizeof detail, "Linux %.100s", name.release);
     tell(d, "kernel", ok, true, detail, "5.13 or newer is needed");
 }

@@ -22,9 +22,8 @@
 #include "sandbox/landlock.h"
 #include "sandbox/launch_child.h"
 
-/* The cgroup namespace comes later: its root is the group that the child is in when it is made. */
-#define NAMESPACES \
-    (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+/* The child makes the others itself, while we go on. */
+#define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID)
 
 /* One clone to be made; lives on the asking thread's stack. */
 struct launch_job {
@@ -37,8 +36,10 @@ struct launch_job {
 };
 
 struct launcher {
-    int landlock_abi; /* constant */
-    bool root;        /* constant: the server is root */
+    struct loop *loop; /* constant, as are the two below */
+    int landlock_abi;
+    bool root; /* the server is root */
+    bool bare; /* the loop's thread has no supplementary groups any more */
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t work;  /* for the thread: a job, or the end */
@@ -88,15 +89,20 @@ static void run_job(struct launch_job *job)
     job->ok = true;
 }
 
+/* Groups are a thread's own below the C library, and a child's for ever once it is in its user
+ * namespace: none are handed on. */
+static void drop_groups(const struct launcher *l)
+{
+    if (l->root)
+        (void)syscall(SYS_setgroups, 0, NULL);
+}
+
 static void *launcher_main(void *arg)
 {
     struct launcher *l = arg;
 
     (void)prctl(PR_SET_NAME, "aios-launcher");
-    /* Groups are a thread's own below the C library, and a child's for ever once it is in its
-     * user namespace: none are handed on. */
-    if (l->root)
-        (void)syscall(SYS_setgroups, 0, NULL);
+    drop_groups(l);
     pthread_mutex_lock(&l->lock);
     for (;;) {
         struct launch_job *job;
@@ -135,7 +141,7 @@ static bool launcher_start_locked(struct launcher *l, struct error *err)
     return true;
 }
 
-struct launcher *launcher_new(struct error *err)
+struct launcher *launcher_new(struct loop *loop, struct error *err)
 {
     struct launcher *l = calloc(1, sizeof *l);
 
@@ -143,6 +149,7 @@ struct launcher *launcher_new(struct error *err)
         error_set(err, ERR_NOMEM, "a launcher");
         return NULL;
     }
+    l->loop = loop;
     l->landlock_abi = landlock_abi();
     l->root = geteuid() == 0;
     pthread_mutex_init(&l->lock, NULL);
@@ -168,8 +175,8 @@ void launcher_free(struct launcher *l)
     free(l);
 }
 
-/* Have the launcher thread clone; it needs a millisecond at most, so this is not interrupted. */
-static bool clone_on_launcher(struct launcher *l, struct launch_job *job, struct error *err)
+/* It needs a millisecond at most, so this is not interrupted. */
+static bool hand_to_launcher(struct launcher *l, struct launch_job *job, struct error *err)
 {
     pthread_mutex_lock(&l->lock);
     if (!launcher_start_locked(l, err)) {
@@ -181,6 +188,19 @@ static bool clone_on_launcher(struct launcher *l, struct launch_job *job, struct
     while (!job->finished)
         pthread_cond_wait(&l->done, &l->lock);
     pthread_mutex_unlock(&l->lock);
+    return true;
+}
+
+static bool clone_somewhere(struct launcher *l, struct launch_job *job, struct error *err)
+{
+    if (loop_is_owner(l->loop)) {
+        if (!l->bare)
+            drop_groups(l);
+        l->bare = true;
+        run_job(job);
+    } else if (!hand_to_launcher(l, job, err)) {
+        return false;
+    }
     if (job->ok)
         return true;
     if (err)
@@ -207,11 +227,14 @@ static bool write_maps(pid_t pid, const struct launch_plan *plan, struct error *
     return fd_write_file(AT_FDCWD, path, line, err);
 }
 
-/* Wait until @fd can be read.  Cancelling is looked at every 50 ms; a launch takes two. */
-static bool wait_readable(int fd, const struct wait *w, struct error *err)
+/* Wait until the child says something.  Cancelling is looked at every 50 ms; a launch takes two.
+ * On the loop's thread it is the loop that hears of it. */
+static bool wait_readable(const struct launch *launch, const struct wait *w, struct error *err)
 {
+    struct loop *loop = launch->launcher->loop;
+
     for (;;) {
-        struct pollfd p = { .fd = fd, .events = POLLIN };
+        struct pollfd p = { .fd = launch->control, .events = POLLIN };
         int rc;
 
         if (!wait_check(w, err))
@@ -221,6 +244,8 @@ static bool wait_readable(int fd, const struct wait *w, struct error *err)
             return true;
         if (rc < 0 && errno != EINTR)
             return error_set_errno(err, errno, "wait for the sandbox");
+        if (loop_is_owner(loop))
+            loop_turn(loop, 0);
     }
 }
 
@@ -233,21 +258,23 @@ static bool child_fault(const struct launch_message *message, struct error *err)
     else if (message->os_errno == ENOSYS || message->os_errno == ENODEV ||
              message->os_errno == EINVAL)
         advice = "; this kernel may lack the feature: see `aios doctor`";
+    else if (message->os_errno == ENOSPC)
+        advice = "; no more namespaces are to be had: see the limits in /proc/sys/user";
     return error_set(err, ERR_UNSUPPORTED, "%s: %s%s", message->what, strerror(message->os_errno),
                      advice);
 }
 
 /* The child's report with its descriptors, then the end of file that a successful exec is. */
-static bool await_guest(int control, int fds[LAUNCH_FD_COUNT], const struct wait *w,
+static bool await_guest(const struct launch *launch, int fds[LAUNCH_FD_COUNT], const struct wait *w,
                         struct error *err)
 {
     struct launch_message message;
     size_t fd_count = 0;
     ssize_t n;
 
-    if (!wait_readable(control, w, err))
+    if (!wait_readable(launch, w, err))
         return false;
-    n = fd_recv(control, &message, sizeof message, fds, LAUNCH_FD_COUNT, &fd_count, err);
+    n = fd_recv(launch->control, &message, sizeof message, fds, LAUNCH_FD_COUNT, &fd_count, err);
     if (n < 0)
         return false;
     if (n != (ssize_t)sizeof message)
@@ -259,8 +286,8 @@ static bool await_guest(int control, int fds[LAUNCH_FD_COUNT], const struct wait
             fd_close(fds[i]);
         return error_set(err, ERR_LIMIT, "too many open files to set up a sandbox");
     }
-    if (wait_readable(control, w, err)) {
-        n = recv(control, &message, sizeof message, 0);
+    if (wait_readable(launch, w, err)) {
+        n = recv(launch->control, &message, sizeof message, 0);
         if (n == 0)
             return true;
         if (n == (ssize_t)sizeof message)
@@ -283,12 +310,11 @@ static void end_child(int pidfd)
     fd_close(pidfd);
 }
 
-bool launch_run(struct launcher *l, const struct launch_plan *plan, struct launch_result *ret,
-                const struct wait *w, struct error *err)
+bool launch_begin(struct launch *launch, struct launcher *l, const struct launch_plan *plan,
+                  struct error *err)
 {
     struct launch_child child = { .plan = plan };
     struct launch_job job = { .child = &child, .pidfd = -1 };
-    int fds[LAUNCH_FD_COUNT];
     int control[2];
     int stream[2];
     bool ok;
@@ -312,30 +338,71 @@ bool launch_run(struct launcher *l, const struct launch_plan *plan, struct launc
     child.root_server = l->root;
     child.landlock_abi = l->landlock_abi;
     child.limit_pids = cgroup_host_mode(plan->cgroup_host) == SANDBOX_CGROUP_NONE;
-    ok = clone_on_launcher(l, &job, err);
+    ok = clone_somewhere(l, &job, err);
     fd_close(control[1]);
     fd_close(stream[1]);
-    if (ok) {
-        ok = write_maps(job.pid, plan, err);
-        if (ok && send(control[0], "g", 1, MSG_NOSIGNAL) != 1)
-            ok = error_set_errno(err, errno, "start the sandbox's setup");
-        ok = ok && await_guest(control[0], fds, w, err);
-        if (!ok)
-            end_child(job.pidfd);
-    }
-    fd_close(control[0]);
     if (!ok) {
+        fd_close(control[0]);
         fd_close(stream[0]);
         return false;
     }
-    *ret = (struct launch_result){
+    *launch = (struct launch){
+        .launcher = l,
+        .plan = plan,
         .pid = job.pid,
         .pidfd = job.pidfd,
+        .control = control[0],
         .stream = stream[0],
+    };
+    return true;
+}
+
+bool launch_go(struct launch *launch, const char *skeleton, struct error *err)
+{
+    size_t len = strlen(skeleton) + 1;
+    struct launch_message message;
+    struct error why = ERROR_INIT;
+    bool ok;
+
+    if (len > LAUNCH_PATH_MAX)
+        return error_set(err, ERR_INVALID, "the path of the cache folder is too long");
+    ok = write_maps(launch->pid, launch->plan, &why);
+    if (ok && send(launch->control, skeleton, len, MSG_NOSIGNAL) != (ssize_t)len)
+        ok = error_set_errno(&why, errno, "start the sandbox's setup");
+    if (ok)
+        return true;
+    /* It may have said why it has gone. */
+    if (recv(launch->control, &message, sizeof message, MSG_DONTWAIT) == (ssize_t)sizeof message &&
+        message.what)
+        return child_fault(&message, err);
+    if (err)
+        *err = why;
+    return false;
+}
+
+bool launch_end(struct launch *launch, struct launch_result *ret, const struct wait *w,
+                struct error *err)
+{
+    int fds[LAUNCH_FD_COUNT];
+
+    if (!await_guest(launch, fds, w, err))
+        return false;
+    fd_close(launch->control);
+    *ret = (struct launch_result){
+        .pid = launch->pid,
+        .pidfd = launch->pidfd,
+        .stream = launch->stream,
         .notify_fd = fds[LAUNCH_FD_NOTIFY],
         .layer_fd = fds[LAUNCH_FD_LAYER],
         .userns_fd = fds[LAUNCH_FD_USERNS],
         .mntns_fd = fds[LAUNCH_FD_MNTNS],
     };
     return true;
+}
+
+void launch_cancel(struct launch *launch)
+{
+    end_child(launch->pidfd);
+    fd_close(launch->control);
+    fd_close(launch->stream);
 }

@@ -1,15 +1,19 @@
 /*
  * launch - from a complete plan to a running guest: clone, namespaces, mounts, filters, exec.
  *
- * Everything that needs memory or names is prepared before the clone; the child makes
- * async-signal-safe calls only and reports {stage, errno} when it cannot go on.
+ * A launch has three steps, so that what the caller must do besides happens while the child works:
+ * launch_begin() clones, and the child makes its namespaces; launch_go() tells it that its groups
+ * and its skeleton are there; launch_end() waits for the exec.  Everything else that needs memory
+ * or names is prepared before the clone; the child makes async-signal-safe calls only and reports
+ * {stage, errno} when it cannot go on.
  *
- * The launcher is one thread, made at the first launch, that lives as long as the back end: the
- * parent-death signal of a child follows the thread that cloned it.  When the process dies, by
- * whatever means, the kernel kills every guest, and with it (PID 1) all that ran inside.
+ * The parent-death signal of a child follows the thread that cloned it, which must therefore live
+ * as long as the back end: that of the loop when it is the one that asks, otherwise the launcher,
+ * a thread made at the first launch.  When the process dies, by whatever means, the kernel kills
+ * every guest, and with it (PID 1) all that ran inside.
  *
- * Threads: launch_run() from any; the child is cloned on the launcher thread.
- * Blocking: launch_run() until exec has happened or the deadline passed.
+ * Threads: any, one launch by one at a time.
+ * Blocking: launch_end() until exec has happened or the deadline passed.
  */
 #pragma once
 
@@ -19,6 +23,7 @@
 
 #include "kernel/base/cancel.h"
 #include "kernel/base/error.h"
+#include "kernel/base/loop.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/mounts.h"
 
@@ -26,7 +31,7 @@ struct launcher;
 
 struct launch_plan {
     struct cgroup_host *cgroup_host; /* borrowed */
-    struct cgroup *cgroup;           /* borrowed */
+    struct cgroup *cgroup;           /* borrowed; complete by launch_go() */
     const struct mounts_plan *mounts;
     uint32_t host_uid, host_gid; /* what the agent is outside; the inside is 1000:1000 */
     uint64_t memory_bytes;       /* for resource limits where there is no cgroup */
@@ -45,14 +50,33 @@ struct launch_result {
     int mntns_fd;
 };
 
-NODISCARD struct launcher *launcher_new(struct error *err);
+/** One under way; its own. */
+struct launch {
+    struct launcher *launcher;
+    const struct launch_plan *plan;
+    pid_t pid;
+    int pidfd;
+    int control, stream; /* our ends */
+};
+
+NODISCARD struct launcher *launcher_new(struct loop *loop, struct error *err);
 void launcher_free(struct launcher *l);
 DEFINE_CLEANUP(struct launcher, launcher_free)
 
+/** @plan is borrowed until the end.  Nothing is left behind on failure. */
+NODISCARD bool launch_begin(struct launch *launch, struct launcher *l,
+                            const struct launch_plan *plan, struct error *err);
+
+/** @skeleton: the lowest layer of the file system, an absolute path. */
+NODISCARD bool launch_go(struct launch *launch, const char *skeleton, struct error *err);
+
 /** ERR_UNSUPPORTED with the stage and the kernel's answer ("mount overlay on /usr: EPERM; …what to
- * do"), ERR_TIMEOUT; nothing is left behind on failure. */
-NODISCARD bool launch_run(struct launcher *l, const struct launch_plan *plan,
-                          struct launch_result *ret, const struct wait *w, struct error *err);
+ * do"), ERR_TIMEOUT; then launch_cancel() is still to be called. */
+NODISCARD bool launch_end(struct launch *launch, struct launch_result *ret, const struct wait *w,
+                          struct error *err);
+
+/** Instead of a launch_end() that succeeds: nothing is left behind. */
+void launch_cancel(struct launch *launch);
 
 /** Run @fn(@arg) in a forked child that has entered the user and mount namespaces (all
  *  capabilities there, uid 1000), and wait for its exit code: for copying layers.  The

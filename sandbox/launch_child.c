@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "sandbox/landlock.h"
@@ -31,7 +32,8 @@ static bool child_send(int control, const struct launch_message *message, const 
                        size_t fd_count)
 {
     char space[CMSG_SPACE(sizeof(int) * LAUNCH_FD_COUNT)] = { 0 };
-    struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof *message };
+    struct launch_message copy = *message; /* struct iovec knows no const */
+    struct iovec iov = { .iov_base = &copy, .iov_len = sizeof copy };
     struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
     if (fd_count > 0) {
@@ -100,17 +102,92 @@ static void limit_shared_memory(const struct launch_child *child)
     close(fd);
 }
 
-static bool loopback_up(void)
+/* ---- the network ---- */
+
+/* Sanitizers would keep the helper's books in our thread. */
+#define ALONE \
+    __attribute__((no_sanitize("address"), no_sanitize("undefined"), no_sanitize("thread")))
+
+#define HELPER_STACK (16u << 10)
+
+/* A network namespace takes as long to make as all the mounts, so a helper makes it beside them.
+ * It shares our memory, which saves copying it; plain system calls are all that it does.  Should
+ * one fail, that may spoil our errno, and then the launch fails in any case. */
+struct network {
+    pid_t helper;
+    int fd; /* descriptors are shared, too: here it puts the new namespace */
+};
+
+ALONE static bool loopback_up(void)
 {
     struct ifreq req = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int rc;
+    int fd = (int)syscall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool up = fd >= 0 && syscall(SYS_ioctl, fd, SIOCSIFFLAGS, &req) == 0;
 
-    if (fd < 0)
+    if (fd >= 0)
+        (void)syscall(SYS_close, fd);
+    return up;
+}
+
+/* Returns what becomes its exit code: an errno. */
+ALONE static int make_network(void *arg)
+{
+    const struct network *net = arg;
+    long made = -1;
+
+    (void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    if (syscall(SYS_unshare, CLONE_NEWNET) == 0 && loopback_up())
+        made = syscall(SYS_openat, AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (made < 0 || syscall(SYS_dup3, made, net->fd, O_CLOEXEC) < 0)
+        return errno;
+    (void)syscall(SYS_close, made);
+    return 0;
+}
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if __has_feature(thread_sanitizer)
+/* Which cannot follow a child that shares memory. */
+static pid_t start_helper(struct network *net, char *stack)
+{
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+
+    (void)stack;
+    if (pid == 0)
+        (void)syscall(SYS_exit_group, make_network(net));
+    return pid;
+}
+#else
+static pid_t start_helper(struct network *net, char *stack)
+{
+    return clone(make_network, stack, CLONE_VM | CLONE_FILES | SIGCHLD, net);
+}
+#endif
+
+static bool network_begin(struct network *net)
+{
+    static char stack[HELPER_STACK] __attribute__((aligned(16)));
+
+    net->fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC); /* a place: still the host's */
+    if (net->fd < 0)
         return false;
-    rc = ioctl(fd, SIOCSIFFLAGS, &req);
-    close(fd);
-    return rc == 0;
+    net->helper = start_helper(net, stack + sizeof stack);
+    return net->helper > 0;
+}
+
+static bool network_enter(const struct network *net)
+{
+    int status;
+
+    while (waitpid(net->helper, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+        return false;
+    }
+    return setns(net->fd, CLONE_NEWNET) == 0;
 }
 
 static void set_limit(int resource, rlim_t soft, rlim_t hard)
@@ -216,31 +293,45 @@ static _Noreturn void confine_and_exec(const struct launch_child *child, int *fd
     child_fail(child, "start the guest", errno);
 }
 
+/* What needs nothing of the parent's, while it writes the maps and makes the groups.  The cgroup
+ * namespace comes later: its root is the group that we are in when it is made. */
+static void make_namespaces(const struct launch_child *child, struct network *net)
+{
+    if (!network_begin(net))
+        child_fail(child, "start a helper", errno);
+    if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+        child_fail(child, "make new namespaces", errno);
+    if (sethostname(child->plan->host_name, strlen(child->plan->host_name)) < 0)
+        child_fail(child, "set the host name", errno);
+    limit_shared_memory(child);
+    lower_namespace_limits();
+}
+
 _Noreturn void launch_child(const struct launch_child *child)
 {
+    static char skeleton[LAUNCH_PATH_MAX];
     const struct launch_plan *plan = child->plan;
     struct mounts_fault fault = { .what = "mounts" };
     struct mounts_ready ready;
+    struct network net;
     int fds[LAUNCH_FD_COUNT];
-    char go;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     reset_signals();
     (void)close(child->parent_ends[0]);
     (void)close(child->parent_ends[1]);
-    /* A session of its own; while the parent writes the maps, since the scheduler may take its
-     * time. */
     (void)setsid();
-    /* The identity maps are written by the parent; an end of file says that it has died. */
-    if (recv(child->control, &go, 1, 0) != 1)
+    make_namespaces(child, &net);
+    /* The identity maps are written and the groups made; an end of file says that the parent has
+     * died. */
+    if (recv(child->control, skeleton, sizeof skeleton - 1, 0) <= 0)
         _exit(127);
     if (!cgroup_enter(plan->cgroup))
         child_fail(child, "enter the cgroup", errno);
     if (unshare(CLONE_NEWCGROUP) < 0)
         child_fail(child, "make a cgroup namespace", errno);
-    if (!mounts_open(plan->mounts, &ready, &fault))
+    if (!mounts_open(plan->mounts, skeleton, &ready, &fault))
         child_fail(child, fault.what, fault.os_errno);
-    limit_shared_memory(child);
     become_inside_user(child);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)prctl(PR_SET_DUMPABLE, 1); /* so that its own /proc files are its own */
@@ -249,14 +340,11 @@ _Noreturn void launch_child(const struct launch_child *child)
     fds[LAUNCH_FD_MNTNS] = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (fds[LAUNCH_FD_USERNS] < 0 || fds[LAUNCH_FD_MNTNS] < 0)
         child_fail(child, "open its own namespaces", errno);
-    if (sethostname(plan->host_name, strlen(plan->host_name)) < 0)
-        child_fail(child, "set the host name", errno);
-    if (!loopback_up())
-        child_fail(child, "bring up the loopback interface", errno);
-    lower_namespace_limits();
     set_limits(child);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
+    if (!network_enter(&net))
+        child_fail(child, "make a network with a loopback interface", errno);
     if (!arrange_descriptors(child))
         child_fail(child, "arrange the descriptors", errno);
     confine_and_exec(child, fds);

@@ -20,6 +20,9 @@ struct launch_child {
     int landlock_abi;
 };
 
+/** What it waits for at `control`: the skeleton's path, with its NUL. */
+#define LAUNCH_PATH_MAX 4096
+
 /** What the child tells over `control`: first this with the descriptors of enum launch_fd, then,
  * only if exec fails, this again with a fault.  After a successful exec: end of file. */
 struct launch_message {

@@ -98,14 +98,14 @@ static int tree_of(const char *path)
                      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW | AT_RECURSIVE);
 }
 
-bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
+bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mounts_ready *ret,
                  struct mounts_fault *ret_fault)
 {
     struct text size = { .data = ret->size, .size = sizeof ret->size };
     struct text inodes = { .data = ret->inodes, .size = sizeof ret->inodes };
     struct text root = { .data = ret->root_options, .size = sizeof ret->root_options };
     struct text usr = { .data = ret->usr_options, .size = sizeof ret->usr_options };
-    int skeleton;
+    int lowest;
 
     ret->plan = plan;
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
@@ -115,10 +115,10 @@ bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
     ret->stage_fd = open(plan->stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (ret->stage_fd < 0)
         return fault(ret_fault, "open the server's run-time folder");
-    skeleton = open(plan->skeleton, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (skeleton < 0 || !put_layers(&root, plan->lower_root, plan->lower_count) ||
-        !put_folder(&root, skeleton, ".") ||
-        !put_layers(&usr, plan->lower_usr, plan->lower_count) || !put_folder(&usr, skeleton, "usr"))
+    lowest = open(skeleton, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (lowest < 0 || !put_layers(&root, plan->lower_root, plan->lower_count) ||
+        !put_folder(&root, lowest, ".") || !put_layers(&usr, plan->lower_usr, plan->lower_count) ||
+        !put_folder(&usr, lowest, "usr"))
         return fault(ret_fault, "open the layers of the file system");
     put(&usr, ":");
     if (!put_folder(&usr, AT_FDCWD, "/usr"))

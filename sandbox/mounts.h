@@ -43,8 +43,7 @@ struct mounts_dir {
 };
 
 struct mounts_plan {
-    const char *stage;    /* an existing folder of the host to mount on; private to the child */
-    const char *skeleton; /* lowest layer of / */
+    const char *stage; /* an existing folder of the host to mount on; private to the child */
     const char *lower_root[MOUNTS_LOWERS_MAX]; /* frozen layers, newest first */
     const char *lower_usr[MOUNTS_LOWERS_MAX];
     size_t lower_count;
@@ -73,8 +72,9 @@ struct mounts_ready {
 };
 
 /** In the child, in fresh namespaces, while it still is the server's user on the host: open every
- *  folder, since the sandbox's user may have no right to pass through what is above them. */
-bool mounts_open(const struct mounts_plan *plan, struct mounts_ready *ret,
+ *  folder, since the sandbox's user may have no right to pass through what is above them.
+ *  @skeleton: the lowest layer of /. */
+bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mounts_ready *ret,
                  struct mounts_fault *ret_fault);
 
 /** Then, as uid 1000 inside with all capabilities there.  Ends with the new root in place and the

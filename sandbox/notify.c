@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "kernel/base/buf.h"
 #include "kernel/base/clock.h"
@@ -41,7 +42,8 @@ struct notify_watch {
 struct notify {
     int epoll_fd, wake_fd; /* immutable, as are the sizes */
     size_t request_len, reply_len;
-    struct seccomp_notif *request; /* the notifier thread's, as is reply */
+    uv_poll_t *poll;               /* immutable: of epoll_fd, when a loop does the work */
+    struct seccomp_notif *request; /* the notifier thread's or the loop's, as is reply */
     struct seccomp_notif_resp *reply;
 
     pthread_mutex_t lock; /* guards what follows */
@@ -139,29 +141,65 @@ static void free_removed_locked(struct notify *n)
     }
 }
 
-static void *notify_main(void *arg)
+/** Once; false when there is nothing more to come. */
+static bool turn(struct notify *n, int timeout_ms)
 {
-    struct notify *n = arg;
     struct epoll_event events[EVENTS_MAX];
     uint64_t wakes;
     bool stopping;
     int count;
 
-    for (;;) {
-        pthread_mutex_lock(&n->lock);
-        free_removed_locked(n);
-        stopping = n->stopping;
-        pthread_mutex_unlock(&n->lock);
-        if (stopping)
-            return NULL;
-        count = epoll_wait(n->epoll_fd, events, EVENTS_MAX, -1);
-        for (int i = 0; i < count; i++) {
-            if (events[i].data.ptr)
-                serve(n, events[i].data.ptr, events[i].events);
-            else
-                (void)!read(n->wake_fd, &wakes, sizeof wakes);
-        }
+    pthread_mutex_lock(&n->lock);
+    free_removed_locked(n);
+    stopping = n->stopping;
+    pthread_mutex_unlock(&n->lock);
+    if (stopping)
+        return false;
+    count = epoll_wait(n->epoll_fd, events, EVENTS_MAX, timeout_ms);
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.ptr)
+            serve(n, events[i].data.ptr, events[i].events);
+        else
+            (void)!read(n->wake_fd, &wakes, sizeof wakes);
     }
+    return true;
+}
+
+static void *notify_main(void *arg)
+{
+    while (turn(arg, -1))
+        continue;
+    return NULL;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    (void)turn(poll->data, 0);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static bool watch_on(struct notify *n, struct loop *loop, struct error *err)
+{
+    uv_poll_t *poll = malloc(sizeof *poll);
+    int rc;
+
+    if (!poll)
+        return error_set(err, ERR_NOMEM, "notifier");
+    rc = uv_poll_init(loop_uv(loop), poll, n->epoll_fd);
+    if (rc != 0) {
+        free(poll);
+        return error_set_errno(err, -rc, "notifier");
+    }
+    poll->data = n;
+    n->poll = poll;
+    rc = uv_poll_start(poll, UV_READABLE, on_poll);
+    return rc == 0 || error_set_errno(err, -rc, "notifier");
 }
 
 static void wake(struct notify *n)
@@ -171,7 +209,7 @@ static void wake(struct notify *n)
     (void)!write(n->wake_fd, &one, sizeof one);
 }
 
-struct notify *notify_new(struct error *err)
+struct notify *notify_new(struct loop *loop, struct error *err)
 {
     CLEANUP(notify_freep) struct notify *n = calloc(1, sizeof *n);
     struct epoll_event event = { .events = EPOLLIN };
@@ -205,6 +243,8 @@ struct notify *notify_new(struct error *err)
         error_set_errno(err, errno, "notifier");
         return NULL;
     }
+    if (loop && !watch_on(n, loop, err))
+        return NULL;
     return STEAL(n);
 }
 
@@ -220,6 +260,8 @@ void notify_free(struct notify *n)
         wake(n);
         pthread_join(n->thread, NULL);
     }
+    if (n->poll)
+        uv_close((uv_handle_t *)n->poll, on_closed);
     free_removed_locked(n);
     fd_close(n->epoll_fd);
     fd_close(n->wake_fd);
@@ -237,7 +279,7 @@ static bool start_locked(struct notify *n, struct error *err)
     pthread_attr_t attr;
     int failed;
 
-    if (n->started)
+    if (n->started || n->poll)
         return true;
     sigfillset(&all);
     pthread_attr_init(&attr);
@@ -286,7 +328,7 @@ void notify_remove(struct notify_watch *w)
     if (!w)
         return;
     n = w->notify;
-    assert(!pthread_equal(pthread_self(), n->thread));
+    assert(n->poll || !pthread_equal(pthread_self(), n->thread));
     pthread_mutex_lock(&n->lock);
     w->removed = true;
     while (n->running == w)

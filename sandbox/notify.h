@@ -1,15 +1,17 @@
 /*
  * notify - hears of refused system calls, answers them, and says what was refused.
  *
- * One thread for all sandboxes, made with the first.  Reports are limited per sandbox; beyond the
- * limit a call is still refused, only not told.
- * Threads: any; the callback runs on the notifier thread and must not block.
+ * One thread for all sandboxes, made with the first; or a loop does it.  Reports are limited per
+ * sandbox; beyond the limit a call is still refused, only not told.
+ * Threads: any; with a loop, notify_new() and notify_free() on its own.  The callback runs on the
+ *   notifier thread or the loop, and must not block.
  */
 #pragma once
 
 #include <stdint.h>
 
 #include "kernel/base/error.h"
+#include "kernel/base/loop.h"
 
 struct notify;
 struct notify_watch;
@@ -18,7 +20,8 @@ struct notify_watch;
  */
 typedef void notify_fn(void *arg, const char *name, const char *text, uint32_t pid);
 
-NODISCARD struct notify *notify_new(struct error *err);
+/** @loop: who answers; NULL for a thread. */
+NODISCARD struct notify *notify_new(struct loop *loop, struct error *err);
 
 /** Every watch has been removed. */
 void notify_free(struct notify *n);

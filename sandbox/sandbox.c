@@ -60,7 +60,7 @@ static bool make_folders(struct backend *b, struct error *err)
     return true;
 }
 
-/** The server's place among others, and what those that were killed have left behind. */
+/** The server's place among others. */
 static bool join_servers(struct backend *b, struct error *err)
 {
     if (!b->lock)
@@ -74,12 +74,7 @@ static bool join_servers(struct backend *b, struct error *err)
     if (!b->checkpoints)
         b->checkpoints =
             checkpoints_new(b->state_dir, server_lock_name(b->lock), b->host_uid, b->host_gid, err);
-    if (!b->checkpoints)
-        return false;
-    cgroup_sweep(b->groups, server_alive, b->lock);
-    checkpoint_sweep(b->checkpoints, server_alive, b->lock);
-    server_sweep(b->lock);
-    return true;
+    return b->checkpoints != NULL;
 }
 
 /* ---- what only computers need ---- */
@@ -108,16 +103,13 @@ static bool prepare_locked(struct backend *b, struct error *err)
     /* A root server's sandboxes run as somebody else. */
     if (fchmod(b->guest_fd, 0555) != 0)
         return error_set_errno(err, errno, "let sandboxes run the guest");
-    if (!b->skeleton)
-        b->skeleton = skeleton_new(b->cache_dir, "/", b->host_uid, b->host_gid, err);
-    if (!b->skeleton)
-        return error_prefix(err, "make the root file system of sandboxes");
     if (!b->launcher)
-        b->launcher = launcher_new(err);
+        b->launcher = launcher_new(b->loop, err);
     if (!b->launcher)
         return false;
+    /* Where the loop's own thread makes the sandboxes, it answers for them as well. */
     if (!b->notify)
-        b->notify = notify_new(err);
+        b->notify = notify_new(loop_is_owner(b->loop) ? b->loop : NULL, err);
     b->prepared = b->notify != NULL;
     return b->prepared;
 }
@@ -130,6 +122,36 @@ static bool prepare(struct backend *b, struct error *err)
     ok = b->prepared || prepare_locked(b, err);
     pthread_mutex_unlock(&b->prepare_lock);
     return ok;
+}
+
+const char *backend_skeleton(struct backend *b, struct error *err)
+{
+    const char *path = NULL;
+
+    pthread_mutex_lock(&b->prepare_lock);
+    if (!b->skeleton)
+        b->skeleton = skeleton_new(b->cache_dir, "/", b->host_uid, b->host_gid, err);
+    if (b->skeleton)
+        path = skeleton_path(b->skeleton);
+    else
+        error_prefix(err, "make the root file system of sandboxes");
+    pthread_mutex_unlock(&b->prepare_lock);
+    return path;
+}
+
+void backend_sweep(struct backend *b)
+{
+    bool due;
+
+    pthread_mutex_lock(&b->prepare_lock);
+    due = !b->swept;
+    b->swept = true;
+    pthread_mutex_unlock(&b->prepare_lock);
+    if (!due)
+        return;
+    cgroup_sweep(b->groups, server_alive, b->lock);
+    checkpoint_sweep(b->checkpoints, server_alive, b->lock);
+    server_sweep(b->lock);
 }
 
 /* ---- the pool ---- */
@@ -149,8 +171,13 @@ static void *pool_make(void *arg, const struct wait *w, struct error *err)
     struct backend *b = arg;
     const struct computer_spec spec = default_spec(b);
     const struct computer_hooks nobody = { .loop = b->loop };
+    struct computer *c = prepare(b, err) ? box_make(b, &spec, NULL, &nobody, w, err) : NULL;
 
-    return prepare(b, err) ? box_make(b, &spec, NULL, &nobody, w, err) : NULL;
+    /* Who takes it finds it ready. */
+    if (!c || guest_ready(computer_guest(c), w, err))
+        return c;
+    computer_unref(c);
+    return NULL;
 }
 
 static bool pool_alive(void *arg, void *item)

@@ -122,6 +122,8 @@ static bool make(int cache_fd, int host_fd, const char *name, uid_t uid, gid_t g
         if (os_errno != EEXIST && os_errno != ENOTEMPTY)
             return error_set_errno(err, os_errno, "rename a folder in the cache");
     }
+    /* Closing would not do: a child that is being launched may have a copy of the descriptor. */
+    (void)flock(fd, LOCK_UN);
     collect(cache_fd, name);
     return true;
 }

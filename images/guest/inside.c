@@ -126,8 +126,6 @@ bool inside_init(struct inside *in, const struct inside_options *opt)
         return false;
     }
     say_hello(in);
-    uplink_flush(&in->up);
-    uplink_resume(&in->up);
     return true;
 }
 
@@ -138,6 +136,10 @@ static bool may_run(void *arg)
 
 bool inside_turn(struct inside *in, int max_wait_ms)
 {
+    /* What was queued outside of a turn, HELLO, goes out with this one.  What the host has asked
+     * for by then is begun first. */
+    if (uplink_untried(&in->up))
+        max_wait_ms = 0;
     evloop_poll(&in->loop, !uplink_has_room(&in->up), max_wait_ms);
     if (!in->up.dead)
         evloop_run_work(&in->loop, may_run, &in->up);

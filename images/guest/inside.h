@@ -45,7 +45,8 @@ struct inside_options {
     bool inert;
 };
 
-/** Storage must be zeroed.  False with everything released but the descriptors of @opt. */
+/** Storage must be zeroed.  False with everything released but the descriptors of @opt.  HELLO goes
+ *  out with the first turn. */
 bool inside_init(struct inside *in, const struct inside_options *opt);
 
 /** One turn of the loop, waiting at most @max_wait_ms (-1: until something happens).  False when

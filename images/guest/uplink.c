@@ -23,6 +23,11 @@ bool uplink_has_room(const struct uplink *up)
     return !up->dead && pending(up) <= OUT_SOFT;
 }
 
+bool uplink_untried(const struct uplink *up)
+{
+    return pending(up) > 0 && !(up->interest & EPOLLOUT);
+}
+
 bool uplink_idle(const struct uplink *up)
 {
     return pending(up) == 0 && up->reader.start == up->reader.end;

@@ -58,6 +58,9 @@ void uplink_flush(struct uplink *up);
  *  turn, from the loop itself. */
 void uplink_resume(struct uplink *up);
 
+/** Is something queued that the stream was not asked to take yet? */
+bool uplink_untried(const struct uplink *up);
+
 /** Nothing unread, nothing unsent. */
 bool uplink_idle(const struct uplink *up);
 

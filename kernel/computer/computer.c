@@ -221,7 +221,7 @@ bool computer_attach(struct computer *c, int stream, const struct wait *w, struc
         fd_close(copy);
         return false;
     }
-    ok = guest_ready(guest, w, err);
+    ok = !w || guest_ready(guest, w, err);
     pthread_mutex_lock(&st->lock);
     if (ok && st->lost[0])
         ok = error_set(err, ERR_LOST, "%s", st->lost);

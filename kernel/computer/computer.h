@@ -178,7 +178,8 @@ NODISCARD bool computer_init(struct computer *c, const struct computer_ops *ops,
 /** Release what computer_init() made, for a back end whose create fails before it returned @c. */
 void computer_fini(struct computer *c);
 
-/** Give it its guest: takes @stream on success, and waits for HELLO. */
+/** Give it its guest: takes @stream on success, and waits for HELLO.  @w NULL: does not wait;
+ * should the guest not be one, the first request will tell. */
 NODISCARD bool computer_attach(struct computer *c, int stream, const struct wait *w,
                                struct error *err);
 

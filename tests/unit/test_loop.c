@@ -421,6 +421,103 @@ static void only_its_thread_is_the_owner(void **state)
     assert_null(answer);
 }
 
+/* ---- waiting on the loop's own thread ---- */
+
+struct shared {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    struct loop *loop;
+    struct loop_post post;
+    bool there;
+    bool callback_may_wait;
+};
+
+static void bring(struct loop_post *post)
+{
+    struct shared *s = CONTAINER_OF(post, struct shared, post);
+
+    pthread_mutex_lock(&s->lock); /* the waiter has let go of it */
+    s->there = true;
+    s->callback_may_wait = loop_may_wait(s->loop);
+    pthread_cond_signal(&s->cond);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static bool await_shared(struct shared *s, const struct wait *w)
+{
+    bool time_left = true;
+    bool there;
+
+    pthread_mutex_lock(&s->lock);
+    while (!s->there && time_left)
+        time_left = loop_wait_cond(s->loop, w, &s->cond, &s->lock);
+    there = s->there;
+    pthread_mutex_unlock(&s->lock);
+    return there;
+}
+
+static void shared_start(struct shared *s, struct loop *loop)
+{
+    *s = (struct shared){ .lock = PTHREAD_MUTEX_INITIALIZER, .loop = loop };
+    cond_init(&s->cond);
+}
+
+static void waiting_on_its_own_thread_turns_the_loop(void **state)
+{
+    CLEANUP(loop_freep) struct loop *loop = new_loop();
+    const struct wait w = { .deadline_ns = clock_now_ns() + 10 * CLOCK_NS_PER_S };
+    struct shared s;
+
+    (void)state;
+    shared_start(&s, loop);
+    loop_post(loop, &s.post, bring);
+    assert_true(loop_may_wait(loop));
+    assert_true(await_shared(&s, &w));
+    assert_false(s.callback_may_wait);
+}
+
+static void waiting_on_its_own_thread_ends_with_deadline_and_token(void **state)
+{
+    CLEANUP(loop_freep) struct loop *loop = new_loop();
+    struct wait w = { .deadline_ns = clock_now_ns() + 2 * CLOCK_NS_PER_MS };
+    struct cancel token;
+    struct shared s;
+
+    (void)state;
+    shared_start(&s, loop);
+    assert_false(await_shared(&s, &w));
+    assert_true(clock_now_ns() >= w.deadline_ns);
+    cancel_init(&token);
+    cancel_raise(&token);
+    w = (struct wait){ .deadline_ns = CLOCK_NEVER, .cancel = &token };
+    assert_false(await_shared(&s, &w));
+    cancel_fini(&token);
+}
+
+static void *await_elsewhere(void *arg)
+{
+    const struct wait w = { .deadline_ns = clock_now_ns() + 10 * CLOCK_NS_PER_S };
+
+    return await_shared(arg, &w) ? arg : NULL;
+}
+
+static void waiting_on_another_thread_leaves_the_loop_alone(void **state)
+{
+    CLEANUP(loop_freep) struct loop *loop = new_loop();
+    pthread_t thread;
+    struct shared s;
+    void *result;
+
+    (void)state;
+    shared_start(&s, loop);
+    assert_int_equal(pthread_create(&thread, NULL, await_elsewhere, &s), 0);
+    loop_post(loop, &s.post, bring);
+    while (!s.there)
+        loop_turn(loop, 100);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, &s);
+}
+
 static void survives_every_allocation_failure(void **state)
 {
     (void)state;
@@ -457,6 +554,9 @@ int main(void)
         cmocka_unit_test(a_timer_re_armed_for_the_past_fires_once_in_a_turn),
         cmocka_unit_test(freeing_runs_posts_closes_handles_and_disarms_timers),
         cmocka_unit_test(only_its_thread_is_the_owner),
+        cmocka_unit_test(waiting_on_its_own_thread_turns_the_loop),
+        cmocka_unit_test(waiting_on_its_own_thread_ends_with_deadline_and_token),
+        cmocka_unit_test(waiting_on_another_thread_leaves_the_loop_alone),
         cmocka_unit_test(survives_every_allocation_failure),
     };
 

@@ -155,7 +155,7 @@ static struct notify_watch *watch(struct notify *n, struct child *c, notify_fn *
 static struct notify *new_notify(void)
 {
     struct error err = ERROR_INIT;
-    struct notify *n = notify_new(&err);
+    struct notify *n = notify_new(NULL, &err);
 
     assert_ok(n != NULL, err);
     return n;
@@ -237,6 +237,36 @@ static void tells_name_and_argument_and_answers_with_the_error(void **state)
     join_child(&c);
     notify_remove(w);
     assert_false(told(&r).invalid);
+}
+
+static void a_loop_can_do_the_work_instead_of_a_thread(void **state)
+{
+    struct error err = ERROR_INIT;
+    CLEANUP(loop_freep) struct loop *loop = loop_new(&err);
+    struct reports r = REPORTS_INIT;
+    struct notify_watch *w;
+    struct notify *n;
+    struct child c;
+
+    (void)state;
+    assert_ok(loop != NULL, err);
+    n = notify_new(loop, &err);
+    assert_ok(n != NULL, err);
+    c = start_child(make_calls);
+    w = watch(n, &c, keep, &r);
+    go(&c);
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        while (told(&r).count <= i)
+            loop_turn(loop, 1000);
+        wait_byte(&c);
+        assert_int_equal(c.shared[0], calls[i].want_errno);
+        assert_string_equal(told(&r).name, calls[i].name);
+        go(&c);
+    }
+    join_child(&c);
+    notify_remove(w);
+    notify_free(n);
+    loop_turn(loop, 0);
 }
 
 /* ---- limits ---- */
@@ -492,7 +522,7 @@ static void survives_every_allocation_failure(void **state)
     {
         struct error err = ERROR_INIT;
         struct reports r = REPORTS_INIT;
-        CLEANUP(notify_freep) struct notify *n = notify_new(&err);
+        CLEANUP(notify_freep) struct notify *n = notify_new(NULL, &err);
         struct notify_watch *w = NULL;
         struct child c;
 
@@ -557,6 +587,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tells_name_and_argument_and_answers_with_the_error),
+        cmocka_unit_test(a_loop_can_do_the_work_instead_of_a_thread),
         cmocka_unit_test(tells_so_many_and_refuses_all),
         cmocka_unit_test(a_flooding_sandbox_does_not_keep_others_waiting),
         cmocka_unit_test(calls_stay_refused_when_nobody_listens_any_more),

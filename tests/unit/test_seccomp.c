@@ -108,7 +108,7 @@ static void check_in_child(uid_t uid)
     struct outcome *out =
         mmap(NULL, sizeof *out, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct error err = ERROR_INIT;
-    CLEANUP(notify_freep) struct notify *n = notify_new(&err);
+    CLEANUP(notify_freep) struct notify *n = notify_new(NULL, &err);
     struct notify_watch *watch;
     int pair[2], listener, status;
     size_t fd_count;

@@ -329,7 +329,7 @@ static void show_proof(struct doctor *d)
     char detail[64];
 
     heading(d, "The proof:");
-    if (!solo_run(d->config, NULL, prove, &p, &p.err))
+    if (!solo_run(d->config, prove, &p, &p.err))
         p.ok = false;
     (void)snprintf(detail, sizeof detail, "sandbox started and ran true in %.1f ms", p.ms);
     d->started = p.ok;

@@ -1,13 +1,13 @@
 /*
  * aios run: one command in a sandbox of its own, straight on the sandbox.
  *
- * The main thread turns the loop; a worker makes the sandbox, passes the output on and ends the
- * process.  What cannot outlive the process is not taken down one by one: once the exit code is
- * known the sandbox is killed, its groups are removed, and _exit() does the rest.
+ * One thread does it all, turning the loop while it waits; only what could keep it from doing so
+ * has threads of its own: reading an input, and writing to whoever reads slowly.  What cannot
+ * outlive the process is not taken down one by one: once the exit code is known the sandbox is
+ * killed, its groups are removed, and _exit() does the rest.
  */
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,10 +39,7 @@ struct run_command {
     struct run_order order;
     struct run_stdio io;
     struct solo *solo;
-    atomic_flag leaving;
     uv_signal_t signals[ARRAY_LEN(passed_on) + 1]; /* and SIGWINCH */
-
-    pthread_mutex_t lock; /* guards what follows */
     struct computer *computer;
     struct run *run;
     unsigned signal_count;
@@ -51,22 +48,12 @@ struct run_command {
 
 /* ---- the end ---- */
 
-/* From the worker, or from the loop when a signal asks for the third time; the first one ends the
- * process for both. */
-static void leave(struct run_command *c, int code)
+/* Also by the loop, when a signal asks for the third time. */
+static _Noreturn void leave(struct run_command *c, int code)
 {
-    struct computer *computer;
-
-    if (atomic_flag_test_and_set(&c->leaving)) {
-        for (;;)
-            pause();
-    }
     run_stdio_restore();
-    pthread_mutex_lock(&c->lock);
-    computer = c->computer;
-    pthread_mutex_unlock(&c->lock);
-    if (computer)
-        computer_destroy(computer);
+    if (c->computer)
+        computer_destroy(c->computer);
     c->solo->backend->free(c->solo->backend);
     (void)fflush(stdout);
     _exit(code);
@@ -220,19 +207,15 @@ static int report_failure(struct run_command *c, int code, const struct error *e
 static void on_signal(uv_signal_t *handle, int signum)
 {
     struct run_command *c = handle->data;
-    bool stuck;
 
     if (signum == SIGWINCH) {
         uint16_t rows, cols;
 
         run_stdio_size(&rows, &cols);
-        pthread_mutex_lock(&c->lock);
         if (c->run)
             guest_run_resize(run_guest(c->run), rows, cols);
-        pthread_mutex_unlock(&c->lock);
         return;
     }
-    pthread_mutex_lock(&c->lock);
     c->signal_count++;
     if (!c->run) {
         c->signal = signum;
@@ -243,9 +226,7 @@ static void on_signal(uv_signal_t *handle, int signum)
         run_kill(c->run, SIGKILL, true);
     }
     /* It was killed already: we wait for whoever does not read our output. */
-    stuck = c->run && c->signal_count > 2;
-    pthread_mutex_unlock(&c->lock);
-    if (stuck)
+    if (c->run && c->signal_count > 2)
         leave(c, EXIT_BY_SIGNAL + signum);
 }
 
@@ -257,31 +238,24 @@ static void watch(struct run_command *c, uv_signal_t *handle, int signum)
     (void)uv_signal_start(handle, on_signal, signum);
 }
 
-static void on_ready(struct solo *s, void *arg)
+static void watch_all(struct run_command *c)
 {
-    struct run_command *c = arg;
-
-    c->solo = s;
     for (size_t i = 0; i < ARRAY_LEN(passed_on); i++)
         watch(c, &c->signals[i], passed_on[i]);
     if (c->io.pty)
         watch(c, &c->signals[ARRAY_LEN(passed_on)], SIGWINCH);
 }
 
-/* ---- the worker ---- */
+/* ---- the command ---- */
 
 static bool make_computer(struct run_command *c, const struct wait *w, struct error *err)
 {
     struct computer_spec spec;
-    struct computer *computer;
 
     if (!run_order_spec(&c->order, c->solo->config, &spec, err))
         return false;
-    computer = solo_computer(c->solo, &spec, w, err);
-    pthread_mutex_lock(&c->lock);
-    c->computer = computer;
-    pthread_mutex_unlock(&c->lock);
-    return computer != NULL;
+    c->computer = solo_computer(c->solo, &spec, w, err);
+    return c->computer != NULL;
 }
 
 /* 126 and 127 are about the command alone. */
@@ -326,25 +300,21 @@ static bool start(struct run_command *c, const struct wait *w, int *ret_code, st
         .lossless = true,
         .max_output = UINT64_MAX,
     };
-    struct run *run;
 
     *ret_code = EXIT_OURS;
     if (!make_computer(c, w, err))
         return false;
     if (spec.pty)
         run_stdio_size(&spec.rows, &spec.cols);
-    run = run_start(c->computer, &spec, w, err);
-    if (!run) {
+    c->run = run_start(c->computer, &spec, w, err);
+    if (!c->run) {
         *ret_code = code_of_refusal(c, err, w);
         return false;
     }
-    pthread_mutex_lock(&c->lock);
-    c->run = run;
     if (c->signal)
-        run_kill(run, c->signal, false);
-    pthread_mutex_unlock(&c->lock);
+        run_kill(c->run, c->signal, false);
     run_stdio_raw(&c->io);
-    return run_stdio_forward(&c->io, run, err);
+    return run_stdio_forward(&c->io, c->run, err);
 }
 
 static int finish(struct run_command *c)
@@ -360,6 +330,49 @@ static int finish(struct run_command *c)
     return code_of(&info);
 }
 
+/* Output that somebody reads slowly is passed on by a thread, so that signals are heard meanwhile.
+ */
+struct slow_output {
+    struct run_command *c;
+    enum run_stdio_end end;
+    struct error err;
+    struct loop_post done;
+};
+
+static void on_output_done(struct loop_post *post)
+{
+    loop_stop(CONTAINER_OF(post, struct slow_output, done)->c->solo->loop);
+}
+
+static void *output_main(void *arg)
+{
+    struct slow_output *slow = arg;
+
+    slow->end = run_stdio_pump(&slow->c->io, slow->c->run, true, &slow->err);
+    loop_post(slow->c->solo->loop, &slow->done, on_output_done);
+    return NULL;
+}
+
+static enum run_stdio_end pump(struct run_command *c, struct error *err)
+{
+    struct slow_output slow = { .c = c, .err = ERROR_INIT };
+    pthread_t thread;
+    int rc;
+
+    slow.end = run_stdio_pump(&c->io, c->run, false, err);
+    if (slow.end != RUN_STDIO_BLOCKS)
+        return slow.end;
+    rc = pthread_create(&thread, NULL, output_main, &slow);
+    if (rc != 0) {
+        error_set_errno(err, rc, "start a thread for the output");
+        return RUN_STDIO_FAILED;
+    }
+    loop_run(c->solo->loop);
+    pthread_join(thread, NULL);
+    *err = slow.err;
+    return slow.end;
+}
+
 static void work(struct solo *s, void *arg)
 {
     struct run_command *c = arg;
@@ -368,28 +381,27 @@ static void work(struct solo *s, void *arg)
     struct error err = ERROR_INIT;
     int code;
 
+    c->solo = s;
+    watch_all(c);
     if (!start(c, &w, &code, &err)) {
         if (err.code == ERR_CANCELLED)
             leave(c, EXIT_BY_SIGNAL + c->signal);
         leave(c, report_failure(c, code, &err));
     }
-    switch (run_stdio_pump(&c->io, c->run, &err)) {
+    switch (pump(c, &err)) {
     case RUN_STDIO_DONE:
         leave(c, finish(c));
-        break;
     case RUN_STDIO_CLOSED:
         leave(c, EXIT_BY_SIGNAL + SIGPIPE);
-        break;
+    case RUN_STDIO_BLOCKS:
     case RUN_STDIO_FAILED:
         leave(c, report_failure(c, EXIT_OURS, &err));
-        break;
     }
 }
 
 int cli_run(int argc, char **argv)
 {
-    static struct run_command c = { .lock = PTHREAD_MUTEX_INITIALIZER,
-                                    .leaving = ATOMIC_FLAG_INIT };
+    static struct run_command c;
     CLEANUP(config_freep) struct config *config = NULL;
     struct error err = ERROR_INIT;
     enum log_level level;
@@ -406,7 +418,7 @@ int cli_run(int argc, char **argv)
     if (config && log_level_parse(config->log.level, &level))
         log_set_level(level);
     /* Comes back only when nothing could be started. */
-    if (!config || !solo_run(config, on_ready, work, &c, &err))
+    if (!config || !solo_run(config, work, &c, &err))
         (void)report_failure(&c, EXIT_OURS, &err);
     run_order_fini(&c.order);
     return EXIT_OURS;

@@ -193,7 +193,7 @@ static bool serve(struct serve_command *c, struct error *err)
 static bool on_option(void *arg, const char *name, const char *value, struct error *err)
 {
     struct serve_command *c = arg;
-    enum log_level level;
+    enum log_level level = LOG_WARN;
 
     if (strcmp(name, "config") == 0)
         c->config_path = value;

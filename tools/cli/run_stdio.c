@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -40,6 +41,10 @@ void run_stdio_look(struct run_stdio *io)
             (void)!open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY);
     io->input = terminal ? is_our_terminal(STDIN_FILENO) : !is_null_device(STDIN_FILENO);
     io->pty = terminal && io->input && isatty(STDOUT_FILENO);
+    io->out[0] =
+        (struct run_output){ .stream = WIRE_STREAM_OUT, .fd = STDOUT_FILENO, .open = true };
+    io->out[1] =
+        (struct run_output){ .stream = WIRE_STREAM_ERR, .fd = STDERR_FILENO, .open = !io->pty };
 }
 
 /* ---- the terminal ---- */
@@ -136,13 +141,6 @@ bool run_stdio_forward(const struct run_stdio *io, struct run *run, struct error
 
 /* ---- output ---- */
 
-struct output {
-    enum wire_stream stream;
-    int fd;
-    uint64_t offset;
-    bool open; /* not known to be at its end */
-};
-
 static enum run_stdio_end write_out(int fd, const char *data, size_t len, struct error *err)
 {
     while (len > 0) {
@@ -164,27 +162,37 @@ static enum run_stdio_end write_out(int fd, const char *data, size_t len, struct
     return RUN_STDIO_DONE;
 }
 
-/* One piece of what there is of one stream, so that no stream keeps the other waiting; *ret_some
- * when it was anything. */
-static enum run_stdio_end pass(struct output *o, struct run *run, struct buf *piece, bool *ret_some,
-                               struct error *err)
+/* A pipe that can be written to has room for PIPE_BUF bytes; a terminal promises nothing. */
+static bool takes_at_once(int fd, uint64_t len)
+{
+    struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+    return len <= PIPE_BUF && !isatty(fd) && poll(&p, 1, 0) > 0;
+}
+
+/* One piece of the @len bytes that there are of one stream, so that no stream keeps the other
+ * waiting; *ret_some when it was anything. */
+static enum run_stdio_end pass(struct run_output *o, struct run *run, uint64_t len, bool may_block,
+                               struct buf *piece, bool *ret_some, struct error *err)
 {
     long n;
 
+    if (len == 0)
+        return RUN_STDIO_DONE;
+    if (!may_block && !takes_at_once(o->fd, len))
+        return RUN_STDIO_BLOCKS;
     buf_clear(piece);
-    n = guest_run_read(run_guest(run), o->stream, &o->offset, PIECE_BYTES, piece);
+    n = guest_run_read(run_guest(run), o->stream, &o->offset, MIN(len, PIECE_BYTES), piece);
     if (n < 0) {
         error_set(err, ERR_NOMEM, "output");
         return RUN_STDIO_FAILED;
     }
-    if (n == 0)
-        return RUN_STDIO_DONE;
     *ret_some = true;
     return write_out(o->fd, buf_str(piece), piece->len, err);
 }
 
 /* Without anything new, what makes waiting for it return at once is its end. */
-static void look_for_end(struct output *o, struct run *run)
+static void look_for_end(struct run_output *o, struct run *run)
 {
     const struct wait now = { .deadline_ns = clock_now_ns() };
     uint64_t beyond[WIRE_STREAM_COUNT] = { 0 };
@@ -199,12 +207,9 @@ static void look_for_end(struct output *o, struct run *run)
     o->open = info.total[o->stream] > o->offset;
 }
 
-enum run_stdio_end run_stdio_pump(const struct run_stdio *io, struct run *run, struct error *err)
+enum run_stdio_end run_stdio_pump(struct run_stdio *io, struct run *run, bool may_block,
+                                  struct error *err)
 {
-    struct output out[] = {
-        { .stream = WIRE_STREAM_OUT, .fd = STDOUT_FILENO, .open = true },
-        { .stream = WIRE_STREAM_ERR, .fd = STDERR_FILENO, .open = !io->pty },
-    };
     CLEANUP(buf_fini) struct buf piece = BUF_INIT;
     const struct wait w = { .deadline_ns = CLOCK_NEVER };
 
@@ -214,24 +219,26 @@ enum run_stdio_end run_stdio_pump(const struct run_stdio *io, struct run *run, s
         unsigned streams = 0;
         bool some = false;
 
-        for (size_t i = 0; i < ARRAY_LEN(out); i++) {
-            beyond[out[i].stream] = out[i].offset;
-            if (out[i].open)
-                streams |= 1u << out[i].stream;
+        for (size_t i = 0; i < ARRAY_LEN(io->out); i++) {
+            beyond[io->out[i].stream] = io->out[i].offset;
+            if (io->out[i].open)
+                streams |= 1u << io->out[i].stream;
         }
         if (!run_wait(run, streams, beyond, &w, err))
             return RUN_STDIO_FAILED;
         /* Asked before the reading: what it had written by its end is then all there. */
         guest_run_info(run_guest(run), &info);
-        for (size_t i = 0; i < ARRAY_LEN(out); i++) {
-            enum run_stdio_end end = pass(&out[i], run, &piece, &some, err);
+        for (size_t i = 0; i < ARRAY_LEN(io->out); i++) {
+            struct run_output *o = &io->out[i];
+            enum run_stdio_end end =
+                pass(o, run, info.total[o->stream] - o->offset, may_block, &piece, &some, err);
 
             if (end != RUN_STDIO_DONE)
                 return end;
         }
         if (!some && info.end != GUEST_RUN_LIVE)
             return RUN_STDIO_DONE;
-        for (size_t i = 0; !some && i < ARRAY_LEN(out); i++)
-            look_for_end(&out[i], run);
+        for (size_t i = 0; !some && i < ARRAY_LEN(io->out); i++)
+            look_for_end(&io->out[i], run);
     }
 }

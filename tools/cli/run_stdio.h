@@ -12,9 +12,17 @@
 #include "kernel/base/error.h"
 #include "kernel/computer/run.h"
 
+struct run_output {
+    enum wire_stream stream;
+    int fd;
+    uint64_t offset; /* how far it has been passed on */
+    bool open;       /* not known to be at its end */
+};
+
 struct run_stdio {
     bool pty;   /* input and output are our terminal */
     bool input; /* there is an input to forward */
+    struct run_output out[2];
 };
 
 /** Look at descriptors 0, 1 and 2; closed ones become /dev/null so that nothing else gets their
@@ -37,8 +45,10 @@ enum run_stdio_end {
     RUN_STDIO_DONE,   /* the run is over and all that it wrote is out */
     RUN_STDIO_CLOSED, /* nobody reads our output any more */
     RUN_STDIO_FAILED, /* writing or the computer failed: the error is set */
+    RUN_STDIO_BLOCKS, /* there is more than can be written without waiting */
 };
 
-/** Pass the output of @run to descriptors 1 and 2 until it has ended.  A worker. */
-NODISCARD enum run_stdio_end run_stdio_pump(const struct run_stdio *io, struct run *run,
+/** Pass the output of @run to descriptors 1 and 2 until it has ended.  Any thread.  Unless it
+ *  @may_block, it returns RUN_STDIO_BLOCKS before it would, to be called again. */
+NODISCARD enum run_stdio_end run_stdio_pump(struct run_stdio *io, struct run *run, bool may_block,
                                             struct error *err);
