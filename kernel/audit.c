@@ -26,8 +26,10 @@
 static const size_t field_limits[AUDIT_FIELD_COUNT] = { 64, 128, 32, 96, LIMIT_AUDIT_DETAIL };
 
 struct audit {
-    char *dir;            /* immutable */
-    bool power_safe;      /* immutable */
+    char *dir;       /* immutable */
+    bool power_safe; /* immutable, like the two below */
+    int64_t max_bytes;
+    unsigned keep;
     atomic_bool give_up;  /* the writer's waiting for other servers is to end soon */
     pthread_cond_t wake;  /* the writer's */
     pthread_cond_t moved; /* broadcast after each attempt of the writer */
@@ -96,6 +98,7 @@ static bool move_some(struct audit *a, struct audit_db **db, bool *orphans, stru
         *db = audit_db_open(a->dir, a->power_safe, &a->give_up, err);
         if (!*db)
             return false;
+        audit_db_set_rotation(*db, a->max_bytes, a->keep);
     }
     pthread_mutex_lock(&a->lock);
     audit_journal_begin(a->journal, &cursor);
@@ -311,6 +314,8 @@ struct audit *audit_open(const struct audit_config *config, struct error *err)
     cond_init(&a->wake);
     cond_init(&a->moved);
     a->power_safe = config->power_safe;
+    a->max_bytes = config->max_bytes;
+    a->keep = config->keep;
     a->dir = strdup(config->dir);
     if (!a->dir)
         error_set(err, ERR_NOMEM, "audit");

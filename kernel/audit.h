@@ -4,7 +4,8 @@
  * audit_append() writes the record into a shared memory-mapped journal before it returns: it then
  * survives `kill -9` of the server.  A writer thread moves records from the journal into the SQLite
  * database in group commits, where each row carries the SHA-256 of its own fields and the hash of
- * the row before it.  Records that a killed server left in its journal are moved by the next
+ * the row before it.  A database that has grown to max_bytes is closed and another begun, in which
+ * the chain goes on.  Records that a killed server left in its journal are moved by the next
  * server, or by `aios audit`.  Several servers may share one database.
  *
  * Ownership: audit_close() flushes.  Threads: any.
@@ -42,8 +43,10 @@ struct audit_entry {
 };
 
 struct audit_config {
-    const char *dir; /* audit.db and journals; made, mode 0700 */
-    bool power_safe; /* also survive a power cut: fsync before audit_append() returns */
+    const char *dir;   /* audit.db and journals; made, mode 0700 */
+    bool power_safe;   /* also survive a power cut: fsync before audit_append() returns */
+    int64_t max_bytes; /* of one file; beyond it a new one is begun; 0: never */
+    unsigned keep;     /* files beside the newest that are not removed; 0: all are kept */
 };
 
 NODISCARD struct audit *audit_open(const struct audit_config *config, struct error *err);
@@ -57,17 +60,20 @@ NODISCARD bool audit_append(struct audit *a, const struct audit_entry *entry, st
 NODISCARD bool audit_flush(struct audit *a, int64_t deadline_ns, struct error *err);
 
 struct audit_report {
-    uint64_t rows;
+    uint64_t rows;    /* that are kept */
+    uint64_t removed; /* rows before those, in files that were to be removed */
+    unsigned files;
     uint64_t first_bad; /* row number; 0: none */
     char problem[256];  /* "" or "row 17: its hash does not match its fields" */
     char head[65];      /* hash of the last row */
 };
 
 /**
- * Go through the whole chain.  Found are a changed, removed, inserted or moved row, and rows
- * removed or added at the end, because the end is noted in the same transaction and once more in
- * the file `head`. Not found is the work of somebody who may write all three and computes every
- * hash anew from some row on: for that a person keeps `head` of the report elsewhere, and compares.
+ * Go through the whole chain, file by file.  Found are a changed, removed, inserted or moved row, a
+ * file removed, exchanged or moved, and rows removed or added at the end, because the end is noted
+ * in the same transaction and once more in the file `head`. Not found is the work of somebody who
+ * may write all three and computes every hash anew from some row on: for that a person keeps `head`
+ * of the report elsewhere, and compares.
  *
  * Orphaned journals are moved first.  False when the database cannot be read (ERR_NOT_FOUND: there
  * is none); a broken chain is true with ret->problem.  Without power_safe a power cut may take the

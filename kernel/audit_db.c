@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernel/audit_db_internal.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 
@@ -17,16 +18,10 @@
 #define BUSY_MS         10000
 #define BUSY_STEP_MS    3
 #define BUSY_GIVE_UP_MS 300
+#define FOLLOW_TRIES    1000
 #define HEAD_FILE_BYTES 86 /* 20 digits, a space, 64 hexadecimal digits, a newline */
 #define CACHE_KIBIBYTES "-512"
 #define WAL_LIMIT_BYTES "4194304"
-
-struct audit_db {
-    sqlite3 *sql;
-    sqlite3_stmt *get_head, *set_head, *get_drained, *set_drained, *drop_drained, *insert;
-    int head_fd;
-    const atomic_bool *give_up;
-};
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS audit ("
@@ -37,9 +32,13 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS head ("
     " one INTEGER PRIMARY KEY CHECK (one = 1), rows INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;"
     "CREATE TABLE IF NOT EXISTS journals ("
-    " server TEXT PRIMARY KEY, drained INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+    " server TEXT PRIMARY KEY, drained INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS origin ("
+    " one INTEGER PRIMARY KEY CHECK (one = 1), rows INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;"
+    "CREATE TABLE IF NOT EXISTS closed ("
+    " one INTEGER PRIMARY KEY CHECK (one = 1), rows INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;";
 
-static bool sql_failed(struct audit_db *db, const char *what, struct error *err)
+bool audit_db_failed(struct audit_db *db, const char *what, struct error *err)
 {
     int rc = db->sql ? sqlite3_errcode(db->sql) : SQLITE_NOMEM;
     enum error_code code = ERR_IO;
@@ -63,10 +62,10 @@ static int on_busy(void *arg, int count)
     return 1;
 }
 
-static bool run(struct audit_db *db, const char *text, struct error *err)
+bool audit_db_run(struct audit_db *db, const char *text, struct error *err)
 {
     if (sqlite3_exec(db->sql, text, NULL, NULL, NULL) != SQLITE_OK)
-        return sql_failed(db, text, err);
+        return audit_db_failed(db, text, err);
     return true;
 }
 
@@ -79,15 +78,15 @@ static bool use_wal(struct audit_db *db, struct error *err)
         if (rc == SQLITE_OK)
             return true;
         if (rc != SQLITE_BUSY || !on_busy(db, count))
-            return sql_failed(db, "journal_mode", err);
+            return audit_db_failed(db, "journal_mode", err);
     }
 }
 
 static bool make_tables(struct audit_db *db, struct error *err)
 {
-    if (!run(db, "BEGIN IMMEDIATE", err))
+    if (!audit_db_run(db, "BEGIN IMMEDIATE", err))
         return false;
-    if (run(db, schema, err) && run(db, "COMMIT", err))
+    if (audit_db_run(db, schema, err) && audit_db_run(db, "COMMIT", err))
         return true;
     (void)sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
     return false;
@@ -96,7 +95,7 @@ static bool make_tables(struct audit_db *db, struct error *err)
 static bool prepare(struct audit_db *db, sqlite3_stmt **ret, const char *text, struct error *err)
 {
     if (sqlite3_prepare_v3(db->sql, text, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL) != SQLITE_OK)
-        return sql_failed(db, "prepare", err);
+        return audit_db_failed(db, "prepare", err);
     return true;
 }
 
@@ -107,44 +106,64 @@ static bool prepare_all(struct audit_db *db, struct error *err)
            prepare(db, &db->get_drained, "SELECT drained FROM journals WHERE server = ?", err) &&
            prepare(db, &db->set_drained, "INSERT OR REPLACE INTO journals VALUES (?, ?)", err) &&
            prepare(db, &db->drop_drained, "DELETE FROM journals WHERE server = ?", err) &&
-           prepare(db, &db->insert, "INSERT INTO audit VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
+           prepare(db, &db->insert, "INSERT INTO audit VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", err) &&
+           prepare(db, &db->get_closed, "SELECT 1 FROM closed WHERE one = 1", err) &&
+           prepare(db, &db->set_closed, "INSERT INTO closed VALUES (1, ?, ?)", err) &&
+           prepare(db, &db->get_bytes,
+                   "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", err);
 }
 
-static bool open_files(struct audit_db *db, const char *dir, struct error *err)
+static bool open_file(struct audit_db *db, struct error *err)
 {
     CLEANUP(fd_closep) int made = -1;
     char path[PATH_MAX];
 
-    if (snprintf(path, sizeof path, "%s/" AUDIT_DB_NAME, dir) >= (int)sizeof path)
-        return error_set_errno(err, ENAMETOOLONG, "audit folder");
+    if (!audit_files_path(db->dir, db->number, path, err))
+        return false;
     /* SQLite would make it readable for others. */
     made = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (made < 0)
         return error_set_errno(err, errno, "open %s", path);
     if (sqlite3_open_v2(path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
         SQLITE_OK)
-        return sql_failed(db, path, err);
-    (void)snprintf(path, sizeof path, "%s/" AUDIT_HEAD_NAME, dir);
-    db->head_fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (db->head_fd < 0)
-        return error_set_errno(err, errno, "open %s", path);
+        return audit_db_failed(db, path, err);
     return true;
 }
 
-static bool open_all(struct audit_db *db, const char *dir, bool power_safe, struct error *err)
+bool audit_db_open_number(struct audit_db *db, unsigned number, struct error *err)
 {
-    if (!open_files(db, dir, err))
+    db->number = number;
+    if (!open_file(db, err))
         return false;
     (void)sqlite3_busy_handler(db->sql, on_busy, db);
     /* Folding the log back costs a sync of the disk: whoever opens the database next can do it. */
     (void)sqlite3_db_config(db->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     return use_wal(db, err) &&
-           run(db, power_safe ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", err) &&
-           run(db,
-               "PRAGMA cache_size=" CACHE_KIBIBYTES ";"
-               "PRAGMA journal_size_limit=" WAL_LIMIT_BYTES,
-               err) &&
+           audit_db_run(
+               db, db->power_safe ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", err) &&
+           audit_db_run(db,
+                        "PRAGMA cache_size=" CACHE_KIBIBYTES ";"
+                        "PRAGMA journal_size_limit=" WAL_LIMIT_BYTES,
+                        err) &&
            make_tables(db, err) && prepare_all(db, err);
+}
+
+static bool open_all(struct audit_db *db, struct error *err)
+{
+    struct audit_files files;
+    char path[PATH_MAX];
+    unsigned newest;
+
+    if (snprintf(path, sizeof path, "%s/" AUDIT_HEAD_NAME, db->dir) >= (int)sizeof path)
+        return error_set_errno(err, ENAMETOOLONG, "audit folder");
+    if (!audit_files_list(db->dir, &files, err))
+        return false;
+    newest = files.count ? files.numbers[files.count - 1] : 0;
+    audit_files_fini(&files);
+    if (!audit_db_open_number(db, newest, err))
+        return false;
+    db->head_fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return db->head_fd >= 0 || error_set_errno(err, errno, "open %s", path);
 }
 
 struct audit_db *audit_db_open(const char *dir, bool power_safe, const atomic_bool *give_up,
@@ -157,24 +176,38 @@ struct audit_db *audit_db_open(const char *dir, bool power_safe, const atomic_bo
         return NULL;
     }
     db->head_fd = -1;
+    db->power_safe = power_safe;
     db->give_up = give_up;
-    if (open_all(db, dir, power_safe, err))
+    if (snprintf(db->dir, sizeof db->dir, "%s", dir) >= (int)sizeof db->dir)
+        error_set_errno(err, ENAMETOOLONG, "audit folder");
+    else if (open_all(db, err))
         return db;
     audit_db_free(db);
     return NULL;
+}
+
+void audit_db_set_rotation(struct audit_db *db, int64_t max_bytes, unsigned keep)
+{
+    db->max_bytes = max_bytes;
+    db->keep = keep;
+}
+
+void audit_db_close(struct audit_db *db)
+{
+    sqlite3_stmt **const all[] = { &db->get_head,    &db->set_head,     &db->get_drained,
+                                   &db->set_drained, &db->drop_drained, &db->insert,
+                                   &db->get_closed,  &db->set_closed,   &db->get_bytes };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        (void)sqlite3_finalize(STEAL(*all[i]));
+    (void)sqlite3_close(STEAL(db->sql));
 }
 
 void audit_db_free(struct audit_db *db)
 {
     if (!db)
         return;
-    (void)sqlite3_finalize(db->get_head);
-    (void)sqlite3_finalize(db->set_head);
-    (void)sqlite3_finalize(db->get_drained);
-    (void)sqlite3_finalize(db->set_drained);
-    (void)sqlite3_finalize(db->drop_drained);
-    (void)sqlite3_finalize(db->insert);
-    (void)sqlite3_close(db->sql);
+    audit_db_close(db);
     fd_close(db->head_fd);
     free(db);
 }
@@ -216,45 +249,40 @@ void audit_db_hash(const uint8_t prev[SHA256_BYTES], const struct audit_stored *
     sha256_end(&h, ret);
 }
 
-/* The end of the chain, as the running transaction sees it. */
-struct chain {
-    uint64_t rows;
-    uint8_t hash[SHA256_BYTES];
-};
-
-/* One step; the statement is left ready for its next use. */
-static bool finish(struct audit_db *db, sqlite3_stmt *stmt, const char *what, struct error *err)
+bool audit_db_finish(struct audit_db *db, sqlite3_stmt *stmt, const char *what, struct error *err)
 {
-    bool ok = sqlite3_step(stmt) == SQLITE_DONE || sql_failed(db, what, err);
+    bool ok = sqlite3_step(stmt) == SQLITE_DONE || audit_db_failed(db, what, err);
 
     (void)sqlite3_reset(stmt);
     (void)sqlite3_clear_bindings(stmt);
     return ok;
 }
 
-static bool read_chain(struct audit_db *db, struct chain *ret, struct error *err)
+static bool read_chain(struct audit_db *db, struct audit_chain *ret, bool *ret_found,
+                       struct error *err)
 {
     int rc = sqlite3_step(db->get_head);
     bool ok = true;
 
-    *ret = (struct chain){ .rows = 0 };
+    *ret = (struct audit_chain){ .rows = 0 };
+    *ret_found = rc == SQLITE_ROW;
     if (rc == SQLITE_ROW && sqlite3_column_bytes(db->get_head, 1) == SHA256_BYTES) {
         ret->rows = (uint64_t)sqlite3_column_int64(db->get_head, 0);
         memcpy(ret->hash, sqlite3_column_blob(db->get_head, 1), SHA256_BYTES);
     } else if (rc == SQLITE_ROW) {
         ok = error_set(err, ERR_IO, "audit database: the head is damaged");
     } else if (rc != SQLITE_DONE) {
-        ok = sql_failed(db, "read the head", err);
+        ok = audit_db_failed(db, "read the head", err);
     }
     (void)sqlite3_reset(db->get_head);
     return ok;
 }
 
-static bool write_chain(struct audit_db *db, const struct chain *chain, struct error *err)
+static bool write_chain(struct audit_db *db, const struct audit_chain *chain, struct error *err)
 {
     (void)sqlite3_bind_int64(db->set_head, 1, (sqlite3_int64)chain->rows);
     (void)sqlite3_bind_blob(db->set_head, 2, chain->hash, SHA256_BYTES, SQLITE_STATIC);
-    return finish(db, db->set_head, "write the head", err);
+    return audit_db_finish(db, db->set_head, "write the head", err);
 }
 
 static bool read_drained(struct audit_db *db, const char *server, uint64_t *ret, struct error *err)
@@ -268,7 +296,7 @@ static bool read_drained(struct audit_db *db, const char *server, uint64_t *ret,
     if (rc == SQLITE_ROW)
         *ret = (uint64_t)sqlite3_column_int64(db->get_drained, 0);
     else if (rc != SQLITE_DONE)
-        ok = sql_failed(db, "read what was moved", err);
+        ok = audit_db_failed(db, "read what was moved", err);
     (void)sqlite3_reset(db->get_drained);
     return ok;
 }
@@ -277,7 +305,7 @@ static bool write_drained(struct audit_db *db, const char *server, uint64_t last
 {
     (void)sqlite3_bind_text(db->set_drained, 1, server, -1, SQLITE_STATIC);
     (void)sqlite3_bind_int64(db->set_drained, 2, (sqlite3_int64)last);
-    return finish(db, db->set_drained, "write what was moved", err);
+    return audit_db_finish(db, db->set_drained, "write what was moved", err);
 }
 
 static void bind_text(sqlite3_stmt *stmt, int at, const struct audit_text *text)
@@ -285,8 +313,8 @@ static void bind_text(sqlite3_stmt *stmt, int at, const struct audit_text *text)
     (void)sqlite3_bind_text(stmt, at, text->data ? text->data : "", (int)text->len, SQLITE_STATIC);
 }
 
-static bool append(struct audit_db *db, struct chain *chain, const char *server,
-                   const struct audit_record *record, struct error *err)
+bool audit_db_append(struct audit_db *db, struct audit_chain *chain, const char *server,
+                     const struct audit_record *record, struct error *err)
 {
     struct audit_stored row = { chain->rows + 1, { server, strlen(server) }, *record };
     uint8_t hash[SHA256_BYTES];
@@ -303,7 +331,7 @@ static bool append(struct audit_db *db, struct chain *chain, const char *server,
         bind_text(stmt, 7 + i, &record->text[i]);
     (void)sqlite3_bind_blob(stmt, 12, chain->hash, SHA256_BYTES, SQLITE_STATIC);
     (void)sqlite3_bind_blob(stmt, 13, hash, SHA256_BYTES, SQLITE_STATIC);
-    if (!finish(db, stmt, "add a row", err))
+    if (!audit_db_finish(db, stmt, "add a row", err))
         return false;
     chain->rows = row.seq;
     memcpy(chain->hash, hash, SHA256_BYTES);
@@ -329,7 +357,7 @@ static bool head_parse(int fd, uint64_t *ret_rows, char ret_hash[SHA256_HEX])
 
 /* In place and in one small write: no other way costs as little, and it is whole or not there
  * unless the power fails.  Never backwards: another server may have been faster. */
-static void head_publish(struct audit_db *db, const struct chain *chain)
+static void head_publish(struct audit_db *db, const struct audit_chain *chain)
 {
     char hex[SHA256_HEX], text[HEAD_FILE_BYTES + 1];
     uint64_t rows;
@@ -365,8 +393,9 @@ bool audit_db_read_head(const char *dir, uint64_t *ret_rows, char ret_hash[SHA25
 
 /* ---- moving ---- */
 
-static bool move_records(struct audit_db *db, struct chain *chain, const struct audit_journal *j,
-                         struct audit_cursor *cursor, uint64_t *last, bool *torn, struct error *err)
+static bool move_records(struct audit_db *db, struct audit_chain *chain,
+                         const struct audit_journal *j, struct audit_cursor *cursor, uint64_t *last,
+                         bool *torn, struct error *err)
 {
     const char *server = audit_journal_server(j);
     uint8_t scratch[AUDIT_RECORD_BYTES];
@@ -384,7 +413,7 @@ static bool move_records(struct audit_db *db, struct chain *chain, const struct 
             break;
         if (record.sequence <= drained)
             continue;
-        if (!append(db, chain, server, &record, err))
+        if (!audit_db_append(db, chain, server, &record, err))
             return false;
         *last = record.sequence;
     }
@@ -392,7 +421,7 @@ static bool move_records(struct audit_db *db, struct chain *chain, const struct 
 }
 
 /* A row of our own making about the journal @name. */
-static bool append_loss(struct audit_db *db, struct chain *chain, const char *name,
+static bool append_loss(struct audit_db *db, struct audit_chain *chain, const char *name,
                         const char *detail, struct error *err)
 {
     struct audit_record record = { .kind = AUDIT_SERVER, .wall_ns = clock_wall_ns() };
@@ -400,27 +429,68 @@ static bool append_loss(struct audit_db *db, struct chain *chain, const char *na
     record.text[AUDIT_FIELD_SUBJECT] = (struct audit_text){ name, strlen(name) };
     record.text[AUDIT_FIELD_DECISION] = (struct audit_text){ "failed", 6 };
     record.text[AUDIT_FIELD_DETAIL] = (struct audit_text){ detail, strlen(detail) };
-    return append(db, chain, "", &record, err);
+    return audit_db_append(db, chain, "", &record, err);
 }
 
-static bool begin(struct audit_db *db, struct chain *chain, struct error *err)
+static void roll_back(struct audit_db *db)
 {
-    if (!run(db, "BEGIN IMMEDIATE", err))
+    if (db->sql)
+        (void)sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
+}
+
+/* A transaction on the file that is open, unless it has been closed for good. */
+static bool try_begin(struct audit_db *db, struct audit_chain *chain, bool *ret_closed,
+                      struct error *err)
+{
+    bool found;
+
+    db->started = false;
+    if (!audit_db_run(db, "BEGIN IMMEDIATE", err))
         return false;
-    if (read_chain(db, chain, err))
+    if (!audit_rotate_is_closed(db, ret_closed, err))
+        goto fail;
+    if (*ret_closed) {
+        roll_back(db);
         return true;
-    (void)sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
+    }
+    if (read_chain(db, chain, &found, err) &&
+        (found || !db->number || audit_rotate_start(db, chain, err)))
+        return true;
+fail:
+    roll_back(db);
     return false;
 }
 
-/* Ends the transaction: commits when @ok. */
-static bool end(struct audit_db *db, const struct chain *chain, bool ok, struct error *err)
+static bool begin(struct audit_db *db, struct audit_chain *chain, struct error *err)
 {
-    if (ok && write_chain(db, chain, err) && run(db, "COMMIT", err)) {
-        head_publish(db, chain);
+    bool closed = true;
+
+    /* After a failure between two files none is open. */
+    if (!db->sql && !audit_rotate_next(db, err))
+        return false;
+    for (int tries = 0; tries < FOLLOW_TRIES; tries++) {
+        if (!try_begin(db, chain, &closed, err))
+            return false;
+        if (!closed)
+            return true;
+        if (!audit_rotate_next(db, err))
+            return false;
+    }
+    return error_set(err, ERR_BUSY, "audit database: its files fill faster than they are followed");
+}
+
+/* Ends the transaction: commits when @ok. */
+static bool end(struct audit_db *db, const struct audit_chain *chain, bool ok, struct error *err)
+{
+    /* As long as there is no row there is no end to note. */
+    if (ok && (!chain->rows || write_chain(db, chain, err)) && audit_rotate_end(db, chain, err) &&
+        audit_db_run(db, "COMMIT", err)) {
+        if (chain->rows)
+            head_publish(db, chain);
+        audit_rotate_committed(db);
         return true;
     }
-    (void)sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
+    roll_back(db);
     return false;
 }
 
@@ -429,7 +499,7 @@ bool audit_db_move(struct audit_db *db, const struct audit_journal *j, struct au
 {
     struct audit_cursor work = *cursor;
     bool torn = false, ok;
-    struct chain chain;
+    struct audit_chain chain;
     uint64_t last;
 
     if (!begin(db, &chain, err))
@@ -446,14 +516,20 @@ bool audit_db_move(struct audit_db *db, const struct audit_journal *j, struct au
 
 void audit_db_forget(struct audit_db *db, const char *server)
 {
+    struct audit_chain chain;
+    bool ok;
+
+    if (!begin(db, &chain, NULL))
+        return;
     (void)sqlite3_bind_text(db->drop_drained, 1, server, -1, SQLITE_STATIC);
-    (void)finish(db, db->drop_drained, "forget a server", NULL);
+    ok = audit_db_finish(db, db->drop_drained, "forget a server", NULL);
+    (void)end(db, &chain, ok, NULL);
 }
 
 bool audit_db_note_loss(struct audit_db *db, const char *name, const char *detail,
                         struct error *err)
 {
-    struct chain chain;
+    struct audit_chain chain;
 
     return begin(db, &chain, err) &&
            end(db, &chain, append_loss(db, &chain, name, detail, err), err);

@@ -8,6 +8,9 @@
  * transaction, and in the file `head` beside the database, written right after it; without them
  * nobody would miss the last rows.
  *
+ * The rows lie in one file after another (audit_files.h, audit_rotate.c); numbers and hashes go on
+ * from file to file.  A file's `origin` is where its chain begins, `closed` where it has ended.
+ *
  * `journals` says up to which record each server's journal is in the rows, in the same
  * transaction again: a server that is killed between commit and release leaves records that are
  * there already, and they are passed over.
@@ -25,6 +28,11 @@
 #define AUDIT_DB_NAME   "audit.db"
 #define AUDIT_HEAD_NAME "head"
 
+/* Rows of our own about files: kind AUDIT_SERVER, no server, details that begin with the name. */
+#define AUDIT_ROTATE_SUBJECT "audit"
+#define AUDIT_ROTATE_BEGUN   "begun"   /* this file follows that one */
+#define AUDIT_ROTATE_REMOVED "removed" /* that one is to be removed */
+
 struct audit_db;
 
 /** Makes the database if there is none.  @give_up (may be NULL): once true, waiting for others
@@ -32,6 +40,10 @@ struct audit_db;
 NODISCARD struct audit_db *audit_db_open(const char *dir, bool power_safe,
                                          const atomic_bool *give_up, struct error *err);
 void audit_db_free(struct audit_db *db);
+
+/** From now on a file that has grown to @max_bytes is the last but one, and of older ones @keep
+ *  stay.  0: never, and all of them.  Without this no file is ever closed. */
+void audit_db_set_rotation(struct audit_db *db, int64_t max_bytes, unsigned keep);
 DEFINE_CLEANUP(struct audit_db, audit_db_free)
 
 /** Put what @cursor still has of @j, or a good part of it, into one transaction.  On success

@@ -98,6 +98,19 @@ bool computers_not_found(struct computers *cs, const char *agent, const char *ha
                      "no computer \"%s\" (unknown, ended or another agent's); " NEXT_STEP, shown);
 }
 
+bool computers_make_default(struct computers *cs, struct agent *agent, const char *handle,
+                            struct error *err)
+{
+    struct computers_entry *e;
+
+    pthread_mutex_lock(&cs->lock);
+    e = computers_find_locked(cs, agent_name(agent), handle);
+    if (e && !e->owner->making_home)
+        e->owner->home = e;
+    pthread_mutex_unlock(&cs->lock);
+    return e || computers_not_found(cs, agent_name(agent), handle, err);
+}
+
 /* ---- the registry ---- */
 
 void computers_set_audit(struct computers *cs, struct audit *audit)

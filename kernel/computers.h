@@ -100,4 +100,13 @@ bool computers_attached(struct computers *cs, struct computer *c, const char *ke
                         void (*use)(void *arg, void *thing), void *arg);
 void computers_detach(struct computers *cs, struct computer *c, const char *key);
 
+/** Its runs, the oldest first: [{"run", "command", "state", "value"}], where the state is
+ *  run_reason_name()'s; a new reference.  @handle NULL: those of the default computer, if any. */
+NODISCARD json_t *computers_runs(struct computers *cs, struct agent *agent, const char *handle,
+                                 struct error *err);
+
+/** From now on @handle is what a call without a computer means. */
+NODISCARD bool computers_make_default(struct computers *cs, struct agent *agent, const char *handle,
+                                      struct error *err);
+
 size_t computers_count(struct computers *cs);

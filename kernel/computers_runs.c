@@ -430,3 +430,38 @@ json_t *computers_list(struct computers *cs, struct agent *agent, struct error *
     error_set(err, ERR_NOMEM, "list of computers");
     return NULL;
 }
+
+/* ---- all of one computer ---- */
+
+json_t *computers_runs(struct computers *cs, struct agent *agent, const char *handle,
+                       struct error *err)
+{
+    json_t *list = json_array();
+    struct computers_entry *e;
+    struct run **runs = NULL;
+    size_t count = 0;
+    bool ok = list != NULL;
+
+    pthread_mutex_lock(&cs->lock);
+    e = computers_find_locked(cs, agent_name(agent), handle);
+    if (e)
+        runs = computers_runs_locked(e, &count);
+    pthread_mutex_unlock(&cs->lock);
+    ok = ok && (runs || !count);
+    for (size_t i = 0; runs && i < count; i++) {
+        struct run_info info;
+
+        run_info(runs[i], &info);
+        ok = ok && json_array_append_new(
+                       list, json_pack("{s:s, s:s, s:s, s:i}", "run", run_id(runs[i]), "command",
+                                       run_title(runs[i]), "state", run_reason_name(info.reason),
+                                       "value", info.value)) == 0;
+        run_unref(runs[i]);
+    }
+    free(runs);
+    if (ok)
+        return list;
+    json_decref(list);
+    error_set(err, ERR_NOMEM, "list of runs");
+    return NULL;
+}

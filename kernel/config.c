@@ -14,6 +14,7 @@
 #include "kernel/computer/egress.h"
 #include "kernel/computers_ceiling.h"
 #include "kernel/config_internal.h"
+#include "kernel/cpus.h"
 
 #define FILE_MAX_BYTES (1u << 20)
 #define COMMAND_LINE   "command line"
@@ -112,12 +113,28 @@ static bool check_rules(const char *key, const json_t *rules, const json_t *ceil
     return ok || error_prefix(err, "%s", key);
 }
 
+static bool check_queue(const char *section, const struct config_queue *q, struct error *err)
+{
+    if (q->workers_min > q->workers)
+        return error_set(err, ERR_INVALID,
+                         "%s.workers_min must be at most %s.workers, %lld, but is %lld", section,
+                         section, (long long)q->workers, (long long)q->workers_min);
+    return cpus_check(q->cpus, err) || error_prefix(err, "%s.cpus", section);
+}
+
+static bool check_queues(const struct config *c, struct error *err)
+{
+    return check_queue("tool", &c->tool.calls, err) && check_queue("llm", &c->llm.calls, err) &&
+           check_queue("memory", &c->memory.calls, err) &&
+           check_queue("storage", &c->storage.calls, err);
+}
+
 static bool check_all(const struct config *c, struct error *err)
 {
     if (*c->audit.dir && *c->audit.dir != '/')
         return error_set(err, ERR_INVALID, "audit.dir must be an absolute path, but is \"%.200s\"",
                          c->audit.dir);
-    return check_name("agent.name", c->agent.name, err) &&
+    return check_queues(c, err) && check_name("agent.name", c->agent.name, err) &&
            check_name("agent.group", c->agent.group, err) &&
            check_folders("files.upload_from", c->files.upload_from, err) &&
            check_folders("files.download_to", c->files.download_to, err) &&

@@ -13,6 +13,19 @@
 
 #include "kernel/base/error.h"
 
+/** How the calls of one class wait and are taken: a part of the sections tool, llm, memory and
+ *  storage. */
+struct config_queue {
+    const char *policy;  /* fifo, priority, sjf, rr, edf */
+    int64_t queue;       /* calls that may wait */
+    int64_t workers;     /* that may run at once */
+    int64_t workers_min; /* threads that stay when there is nothing to do */
+    const char *cpus;    /* cpus.h; "": any */
+    bool fair;           /* agents share alike, whatever the policy */
+    int64_t quantum_ms;  /* rr */
+    int64_t ageing_ms;   /* priority: waiting for so long counts as one step more */
+};
+
 struct config {
     struct {
         const char *name;  /* "default" */
@@ -44,19 +57,18 @@ struct config {
     } files;
 
     struct {
-        const char *policy;      /* fifo */
-        int64_t queue;           /* 1024 */
-        int64_t workers;         /* 128 */
-        int64_t call_timeout_ms; /* 45000: after this a call answers "still running" */
+        struct config_queue calls; /* fifo, 1024, 128 */
+        int64_t call_timeout_ms;   /* 45000: after this a call answers "still running" */
     } tool;
 
     struct {
-        const char *backend;  /* sqlite, file, postgres, s3 */
-        const char *dir;      /* "": the state folder's storage/ */
-        int64_t quota_mb;     /* 1024, of each agent; 0: none */
-        int64_t max_value_mb; /* 64 */
-        int64_t versions;     /* 16 kept of each key */
-        int64_t cache_mb;     /* 32 */
+        const char *backend;       /* sqlite, file, postgres, s3 */
+        const char *dir;           /* "": the state folder's storage/ */
+        int64_t quota_mb;          /* 1024, of each agent; 0: none */
+        int64_t max_value_mb;      /* 64 */
+        int64_t versions;          /* 16 kept of each key */
+        int64_t cache_mb;          /* 32 */
+        struct config_queue calls; /* fifo, 1024, 4 */
     } storage;
 
     struct {
@@ -77,22 +89,24 @@ struct config {
     } s3;
 
     struct {
-        const char *dir;   /* "": the state folder's memory/ */
-        int64_t quota_mb;  /* 64 resident, of each agent */
-        int64_t max_notes; /* 100000 of each agent */
-        int64_t lru_k;     /* 2: the k-th last use decides what is evicted */
-        bool embed;        /* true: vectors when a provider has an embedding model */
+        const char *dir;           /* "": the state folder's memory/ */
+        int64_t quota_mb;          /* 64 resident, of each agent */
+        int64_t max_notes;         /* 100000 of each agent */
+        int64_t lru_k;             /* 2: the k-th last use decides what is evicted */
+        bool embed;                /* true: vectors when a provider has an embedding model */
+        struct config_queue calls; /* fifo, 1024, 4 */
     } memory;
 
     struct {
-        json_t *providers;        /* array of objects, llm_provider.h; NULL: none */
-        int64_t timeout_ms;       /* 120000 for one answer */
-        int64_t idle_ms;          /* 30000 between two pieces of one */
-        int64_t retries;          /* 3 */
-        int64_t breaker_failures; /* 5 in a row open the breaker */
-        int64_t breaker_open_ms;  /* 15000 */
-        int64_t budget_tokens;    /* 0: none; of each agent, as long as the kernel lives */
-        bool sampling;            /* true: the host's model is the last of the chain */
+        json_t *providers;         /* array of objects, llm_provider.h; NULL: none */
+        int64_t timeout_ms;        /* 120000 for one answer */
+        int64_t idle_ms;           /* 30000 between two pieces of one */
+        int64_t retries;           /* 3 */
+        int64_t breaker_failures;  /* 5 in a row open the breaker */
+        int64_t breaker_open_ms;   /* 15000 */
+        int64_t budget_tokens;     /* 0: none; of each agent, as long as the kernel lives */
+        bool sampling;             /* true: the host's model is the last of the chain */
+        struct config_queue calls; /* fifo, 1024, 16 */
     } llm;
 
     struct {

@@ -149,24 +149,7 @@ static const struct json_field files_fields[] = {
 };
 
 static const struct json_field tool_fields[] = {
-    { .name = "policy",
-      .description = "The order in which waiting tool calls are taken.",
-      .kind = JSON_KIND_STRING,
-      .offset = AT(tool, policy) },
-    { .name = "queue",
-      .description = "Tool calls that may wait; one more is answered as busy.",
-      .kind = JSON_KIND_INT,
-      .offset = AT(tool, queue),
-      .min = 1,
-      .max = LIMIT_QUEUE,
-      .fallback = 1024 },
-    { .name = "workers",
-      .description = "Tool calls that may run at once.",
-      .kind = JSON_KIND_INT,
-      .offset = AT(tool, workers),
-      .min = 1,
-      .max = LIMIT_WORKERS,
-      .fallback = 128 },
+    CONFIG_QUEUE_FIELDS(tool, 128),
     { .name = "call_timeout_ms",
       .description =
           "Milliseconds after which a call answers, with a handle when its program still "
@@ -347,7 +330,7 @@ const struct json_field config_fields[] = {
 
 static const char *const kinds[] = { "sandbox", NULL };
 static const char *const cgroups[] = { "auto", "v1", "v2", "none", NULL };
-static const char *const policies[] = { "fifo", NULL };
+static const char *const policies[] = { "fifo", "priority", "sjf", "rr", "edf", NULL };
 static const char *const backends[] = { "sqlite", "file", "postgres", "s3", NULL };
 static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
 
@@ -356,12 +339,21 @@ static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
 #section, #key, offsetof(struct config, section.key), fallback, choices \
     }
 
+#define QUEUE_STRINGS(section)                                                               \
+    { #section, "policy", offsetof(struct config, section.calls.policy), "fifo", policies }, \
+    {                                                                                        \
+#section, "cpus", offsetof(struct config, section.calls.cpus), "", NULL              \
+    }
+
 const struct config_string config_strings[] = {
     STRING(agent, name, "default", NULL),
     STRING(agent, group, "", NULL),
     STRING(computer, kind, "sandbox", kinds),
     STRING(sandbox, cgroup, "auto", cgroups),
-    STRING(tool, policy, "fifo", policies),
+    QUEUE_STRINGS(tool),
+    QUEUE_STRINGS(llm),
+    QUEUE_STRINGS(memory),
+    QUEUE_STRINGS(storage),
     STRING(audit, dir, "", NULL),
     STRING(serve, socket, "", NULL),
     STRING(storage, backend, "sqlite", backends),

@@ -1,4 +1,5 @@
 /* The sections of the kernel's services: storage, memory, models. */
+#include "kernel/base/limits.h"
 #include "kernel/config_internal.h"
 
 #define AT(section, member) \
@@ -48,6 +49,7 @@ const struct json_field config_storage_fields[] = {
       .min = 0,
       .max = 65536,
       .fallback = 32 },
+    CONFIG_QUEUE_FIELDS(storage, 4),
     { .name = NULL },
 };
 
@@ -155,12 +157,13 @@ const struct json_field config_memory_fields[] = {
       .kind = JSON_KIND_BOOL,
       .offset = AT(memory, embed),
       .fallback = 1 },
+    CONFIG_QUEUE_FIELDS(memory, 4),
     { .name = NULL },
 };
 
 static const char *const provider_kinds[] = { "openai", "anthropic", NULL };
-static const char *const continuations[] = { "auto", "instruct", "prefill", "prefix",
-                                             "final_message", NULL };
+static const char *const continuations[] = { "auto",   "instruct",      "prefill",
+                                             "prefix", "final_message", NULL };
 
 /* Checked only: llm.c reads the array itself. */
 static const struct json_field provider_fields[] = {
@@ -289,6 +292,7 @@ const struct json_field config_llm_fields[] = {
       .kind = JSON_KIND_BOOL,
       .offset = AT(llm, sampling),
       .fallback = 1 },
+    CONFIG_QUEUE_FIELDS(llm, 16),
     { .name = NULL },
 };
 

@@ -49,14 +49,19 @@ struct http_reply {
     char last_modified[64];
     uint64_t content_length; /* UINT64_MAX: not said */
     uint64_t range_total;    /* of Content-Range; UINT64_MAX: not said */
-    int64_t retry_after_ns;  /* -1: not said; from now */
+    int64_t retry_after_ns;  /* -1: not said; from now, a day at most */
+    int64_t date_wall_ns;    /* the server's clock when it answered; -1: not said */
     char request_id[128];    /* x-request-id, request-id or x-amz-request-id */
+    bool sent; /* something of the request left: without it the server has changed nothing */
     bool stopped;
 };
 void http_reply_fini(struct http_reply *r);
 
-/** True: there was an answer, of whatever status.  False: none, or it broke off (ret->status tells
- *  how far it came): ERR_LOST (connect, TLS, cut off), ERR_TIMEOUT, ERR_CANCELLED, ERR_LIMIT,
- *  ERR_UNSUPPORTED (the module is missing: which package has it). */
+/** True: there was an answer, of whatever status; redirections are answers too and are not
+ * followed. False: none, or it broke off (ret->status tells how far it came, 0: no head; the body
+ * is empty): ERR_LOST (connect, TLS, cut off), ERR_PROTOCOL (what came is not HTTP), ERR_TIMEOUT
+ * (of @w, idle or connect), ERR_CANCELLED, ERR_LIMIT, ERR_NOMEM, ERR_INVALID (address, method or
+ * header), ERR_UNSUPPORTED (the module is missing: which package has it).  @ret is filled in any
+ * case, for http_reply_fini(). */
 NODISCARD bool http_send(struct http *h, const struct http_request *request, const struct wait *w,
                          struct http_reply *ret, struct error *err);

@@ -20,7 +20,9 @@
 static bool open_audit(struct kernel *k, struct error *err)
 {
     CLEANUP(audit_closep) struct audit *audit = NULL;
-    struct audit_config config = { .power_safe = k->config->audit.power_safe };
+    struct audit_config config = { .power_safe = k->config->audit.power_safe,
+                                   .max_bytes = k->config->audit.max_mb << 20,
+                                   .keep = (unsigned)k->config->audit.keep };
     const char *dir = k->config->audit.dir;
     char *state_dir = NULL, detail[64];
 
@@ -65,32 +67,6 @@ void kernel_open_audit(struct kernel *k)
     log_line(LOG_ERROR, "audit_unavailable", "why=%s", LOG_ESC(k->audit_error.text));
 }
 
-/* Some workers are kept for what is short, or sixteen long runs would make a list of computers
- * wait. */
-static size_t slow_max(size_t workers)
-{
-    if (workers < 4)
-        return MAX(workers - 1, 1u);
-    return workers - MAX(workers / 8, 2u);
-}
-
-static bool make_class(struct kernel *k, enum syscall_class class, struct error *err)
-{
-    const struct sched_policy *policy = sched_policy_find(k->config->tool.policy);
-    size_t workers = (size_t)MIN(MAX(k->config->tool.workers, 1), (int64_t)LIMIT_WORKERS);
-    size_t capacity = (size_t)MIN(MAX(k->config->tool.queue, 1), (int64_t)LIMIT_QUEUE);
-
-    if (!policy)
-        return error_set(err, ERR_INVALID, "there is no scheduling policy \"%s\"",
-                         k->config->tool.policy);
-    k->scheds[class] = sched_new(policy, capacity, slow_max(workers), err);
-    if (!k->scheds[class])
-        return false;
-    k->workers[class] =
-        workers_new(syscall_class_name(class), k->scheds[class], workers, kernel_work, k, err);
-    return k->workers[class] != NULL;
-}
-
 struct kernel *kernel_new(struct loop *loop, const struct config *config, struct error *err)
 {
     CLEANUP(kernel_freep) struct kernel *k = calloc(1, sizeof *k);
@@ -103,7 +79,8 @@ struct kernel *kernel_new(struct loop *loop, const struct config *config, struct
     k->config = config;
     list_init(&k->flight);
     pthread_mutex_init(&k->agents_lock, NULL);
-    k->access = access_new(config->access.rules, err);
+    pthread_mutex_init(&k->services_lock, NULL);
+    k->access = access_new(config->access.rules, config->access.quotas, err);
     if (!k->access)
         return NULL;
     k->bus = event_bus_new(err);
@@ -112,10 +89,8 @@ struct kernel *kernel_new(struct loop *loop, const struct config *config, struct
     k->tools = toolmgr_new(err);
     if (!k->tools)
         return NULL;
-    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++) {
-        if (!make_class(k, (enum syscall_class) class, err))
-            return NULL;
-    }
+    if (!kernel_make_queues(k, err))
+        return NULL;
     k->computers = computers_new(loop, config, NULL, k->bus, err);
     if (!k->computers)
         return NULL;
@@ -175,14 +150,15 @@ void kernel_free(struct kernel *k)
             sched_close(k->scheds[class]);
     }
     drain(k);
+    kernel_quiet_queues(k);
     for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++)
         workers_free(k->workers[class]);
     /* Every thread has posted before it ended, so all that is missing is under way. */
     while (!list_empty(&k->flight))
         loop_turn(k->loop, STOP_TURN_MS);
     computers_free(k->computers);
-    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++)
-        sched_free(k->scheds[class]);
+    kernel_close_services(k);
+    kernel_free_queues(k);
     close_audit(k);
     free_agents(k);
     pthread_mutex_destroy(&k->agents_lock);
@@ -226,9 +202,10 @@ static bool agents_grow_locked(struct kernel *k, struct error *err)
     return true;
 }
 
-static struct agent *agent_of_locked(struct kernel *k, const char *name, const char *group,
+static struct agent *agent_of_locked(struct kernel *k, const struct agent_spec *spec,
                                      struct error *err)
 {
+    const char *name = spec->name, *group = spec->group;
     size_t at = agent_place_locked(k, name);
     struct agent *a;
     bool ready;
@@ -245,7 +222,7 @@ static struct agent *agent_of_locked(struct kernel *k, const char *name, const c
     }
     if (!agents_grow_locked(k, err))
         return NULL;
-    a = agent_new(name, group, err);
+    a = agent_new_with(spec, err);
     if (!a)
         return NULL;
     ready = agent_change(a, AGENT_READY);
@@ -257,14 +234,21 @@ static struct agent *agent_of_locked(struct kernel *k, const char *name, const c
     return agent_ref(a);
 }
 
-struct agent *kernel_agent(struct kernel *k, const char *name, const char *group, struct error *err)
+struct agent *kernel_agent_with(struct kernel *k, const struct agent_spec *spec, struct error *err)
 {
     struct agent *a;
 
     pthread_mutex_lock(&k->agents_lock);
-    a = agent_of_locked(k, name, group, err);
+    a = agent_of_locked(k, spec, err);
     pthread_mutex_unlock(&k->agents_lock);
     return a;
+}
+
+struct agent *kernel_agent(struct kernel *k, const char *name, const char *group, struct error *err)
+{
+    const struct agent_spec spec = { .name = name, .group = group };
+
+    return kernel_agent_with(k, &spec, err);
 }
 
 void kernel_end_agent(struct kernel *k, struct agent *a)
@@ -284,6 +268,7 @@ void kernel_end_agent(struct kernel *k, struct agent *a)
     /* False: it has ended or failed before. */
     UNCHECKED(agent_change(a, AGENT_ENDED));
     computers_end_agent(k->computers, agent_name(a));
+    access_forget(k->access, agent_name(a));
     if (known)
         agent_unref(a);
 }
@@ -313,19 +298,4 @@ const struct config *kernel_config(struct kernel *k)
 struct loop *kernel_loop(struct kernel *k)
 {
     return k->loop;
-}
-
-void kernel_stats(struct kernel *k, struct kernel_stats *ret)
-{
-    struct kernel_counts *c = &k->counts;
-
-    *ret = (struct kernel_stats){ .submitted = atomic_load(&c->submitted),
-                                  .done = atomic_load(&c->done),
-                                  .failed = atomic_load(&c->failed),
-                                  .cancelled = atomic_load(&c->cancelled),
-                                  .timed_out = atomic_load(&c->timed_out),
-                                  .denied = atomic_load(&c->denied),
-                                  .busy = atomic_load(&c->busy) };
-    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++)
-        sched_stats(k->scheds[class], &ret->classes[class]);
 }

@@ -17,9 +17,11 @@
 #include "kernel/computers.h"
 #include "kernel/config.h"
 #include "kernel/event.h"
+#include "kernel/histogram.h"
 #include "kernel/sched.h"
 #include "kernel/syscall.h"
 #include "kernel/toolmgr.h"
+#include "kernel/workers.h"
 
 #define KERNEL_AGENTS_MAX 16384u
 
@@ -67,8 +69,32 @@ void kernel_end_agent(struct kernel *k, struct agent *a);
  *  submitted again. */
 NODISCARD bool kernel_submit(struct kernel *k, struct syscall *sc, struct error *err);
 
+/** The same with all that @spec says; what an agent that is known already has, stands. */
+NODISCARD struct agent *kernel_agent_with(struct kernel *k, const struct agent_spec *spec,
+                                          struct error *err);
+
 struct kernel_stats {
     struct sched_stats classes[SYSCALL_CLASS_COUNT];
+    struct workers_stats workers[SYSCALL_CLASS_COUNT];
     uint64_t submitted, done, failed, cancelled, timed_out, denied, busy;
 };
 void kernel_stats(struct kernel *k, struct kernel_stats *ret);
+
+/** Another policy for the queue of @class from now on, for those that wait as well.  ERR_INVALID:
+ *  there is none of this name.  Any thread. */
+NODISCARD bool kernel_set_policy(struct kernel *k, enum syscall_class class, const char *policy,
+                                 struct error *err);
+
+struct kernel_times {
+    struct histogram_summary wait;    /* in the queue, all turns of a call together */
+    struct histogram_summary service; /* in its handler */
+};
+
+/** Times of the completed calls of @class under @policy (NULL: all).  False when there are none, or
+ *  no such policy.  Any thread. */
+bool kernel_times(struct kernel *k, enum syscall_class class, const char *policy,
+                  struct kernel_times *ret);
+
+/** The same of one agent's calls.  Kept for the first KERNEL_AGENTS_WATCHED agents that call. */
+bool kernel_agent_times(const struct agent *agent, struct kernel_times *ret);
+#define KERNEL_AGENTS_WATCHED 128u

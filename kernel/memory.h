@@ -4,7 +4,13 @@
  * Each agent has a quota in bytes for what is resident; what is used least (LRU-K) moves to storage
  * and comes back when it is read or found.  Search finds both kinds.  The index is SQLite's FTS5;
  * with a provider of embeddings every note has a vector too, compared exactly.
+ * A note that was answered survives `kill -9`.
  * Threads: any.  Blocking: within the struct wait.
+ * Errors: ERR_NOT_FOUND (no such note, or not this agent's to see), ERR_DENIED (to change what
+ *   somebody else shares), ERR_EXISTS (if_version did not hold; the text says which is there),
+ *   ERR_INVALID, ERR_LIMIT, ERR_LOST (storage, which has the text, is down), ERR_BUSY, ERR_IO (the
+ *   database is held by another program, full or damaged: nothing was changed), ERR_UNSUPPORTED,
+ *   ERR_TIMEOUT, ERR_CANCELLED.
  */
 #pragma once
 
@@ -21,6 +27,7 @@
 #define MEMORY_TAGS       32u
 #define MEMORY_TAG_BYTES  64u
 #define MEMORY_PAGE_MAX   100u
+#define MEMORY_OFFSET_MAX 10000u
 
 struct config;
 struct event_bus;
@@ -37,10 +44,16 @@ struct memory_note {
     uint64_t version; /* 1, 2, 3 … */
     double score;     /* of a search: larger is better */
     bool shared;      /* readable by the owner's group, or by all */
+    bool away;        /* found, but storage, which has its text, did not answer: text is "" */
 };
 void memory_note_fini(struct memory_note *note);
 
-enum memory_sharing { MEMORY_PRIVATE, MEMORY_GROUP, MEMORY_ALL };
+enum memory_sharing {
+    MEMORY_PRIVATE,
+    MEMORY_GROUP,
+    MEMORY_ALL,
+    MEMORY_KEEP, /* as it is; private for a new note */
+};
 
 /** @storage, @llm and @bus are borrowed; @llm and @bus may be NULL.  Events: "memory.pressure"
  * (over 80 % of a quota), "memory.evicted", "memory.faulted".  ERR_BUSY: another kernel uses the
@@ -50,13 +63,15 @@ NODISCARD struct memory *memory_open(const struct config *config, struct storage
 void memory_close(struct memory *m);
 DEFINE_CLEANUP(struct memory, memory_close)
 
-/** Who asks: name and group. */
+/** Who asks: name and group (NULL or "": none). */
 struct memory_who {
     const char *agent, *group;
 };
 
 /** @id NULL: a new note; else that note of one's own is replaced (@if_version 0: whatever it is).
- */
+ *  @tags NULL: none, or those that it has.  ERR_LIMIT: a size, the count, or the quota when storage
+ *  does not take what would have to leave; the note is then not saved.  A provider of embeddings
+ *  that is down fails no save, and a slow one delays it by two seconds at most. */
 NODISCARD bool memory_save(struct memory *m, const struct memory_who *who, const char *id,
                            const char *text, size_t len, const json_t *tags,
                            enum memory_sharing sharing, uint64_t if_version, const struct wait *w,

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 #include "kernel/base/error.h"
 
 #define PLUGIN_ABI 1u
@@ -21,3 +23,6 @@ struct plugin_head {
  *  and what is missing. */
 NODISCARD const void *plugin_open(const char *name, const char *symbol, size_t size,
                                   struct error *err);
+
+/** Whether the module @name is there and can be opened, which opens it: for `aios doctor`. */
+NODISCARD bool plugin_check(const char *name, struct error *err);

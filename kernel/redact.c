@@ -13,7 +13,9 @@ struct out {
     char *data;
     size_t len;
     size_t room; /* without the NUL */
+    size_t string_max;
     bool full;
+    bool cut; /* something was left out that is not hidden for what it is */
 };
 
 static void put(struct out *o, const char *text, size_t len)
@@ -33,32 +35,64 @@ static void put_str(struct out *o, const char *text)
     put(o, text, strlen(text));
 }
 
-/* jansson's strings are valid UTF-8; quotes, backslashes and control characters are escaped. */
+/* How many bytes the character at @text has that must not be shown as it is, and which it is; 0 for
+ * any other.  Beside what JSON escapes: controls, characters without width, and those that turn the
+ * direction of writing, by which a text can be made to look like another. */
+static size_t unseen(const unsigned char *text, size_t len, unsigned *ret)
+{
+    unsigned c = text[0];
+
+    if (c < 0x20 || c == 0x7f) {
+        *ret = c;
+        return 1;
+    }
+    if (c == 0xc2 && len >= 2 && text[1] < 0xa0) {
+        *ret = text[1];
+        return 2;
+    }
+    if (len < 3 || (c != 0xe2 && c != 0xef))
+        return 0;
+    *ret = (c & 0xfu) << 12 | (text[1] & 0x3fu) << 6 | (text[2] & 0x3fu);
+    if ((*ret >= 0x200b && *ret <= 0x200f) || (*ret >= 0x2028 && *ret <= 0x202e) ||
+        (*ret >= 0x2060 && *ret <= 0x206f) || *ret == 0xfeff)
+        return 3;
+    return 0;
+}
+
+/* jansson's strings are valid UTF-8; quotes, backslashes and what is unseen are escaped. */
 static void put_quoted(struct out *o, const char *text, size_t len)
 {
-    size_t shown = len > STRING_MAX_BYTES ? utf8_cut(text, len, STRING_MAX_BYTES) : len;
+    size_t shown = len > o->string_max ? utf8_cut(text, len, o->string_max) : len;
 
     put_str(o, "\"");
-    for (size_t i = 0, plain; i < shown && !o->full; i += plain) {
-        unsigned char c = (unsigned char)text[i];
+    for (size_t i = 0, plain, odd = 0; i < shown && !o->full; i += plain + odd) {
+        unsigned c = 0;
         char escaped[8];
 
+        odd = 0;
         for (plain = 0; i + plain < shown; plain++) {
-            c = (unsigned char)text[i + plain];
-            if (c < 0x20 || c == '"' || c == '\\')
+            const unsigned char *at = (const unsigned char *)text + i + plain;
+
+            if (*at == '"' || *at == '\\') {
+                c = *at;
+                odd = 1;
+            } else {
+                odd = unseen(at, shown - i - plain, &c);
+            }
+            if (odd)
                 break;
         }
         put(o, text + i, plain);
-        if (i + plain == shown)
+        if (!odd)
             break;
         if (c == '\n')
             put_str(o, "\\n");
-        else if (c < 0x20)
-            put(o, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\u%04x", c));
-        else
+        else if (c == '"' || c == '\\')
             put(o, (char[]){ '\\', (char)c }, 2);
-        plain++;
+        else
+            put(o, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\u%04x", c & 0xffffu));
     }
+    o->cut |= shown < len;
     put_str(o, shown < len ? "…\"" : "\"");
 }
 
@@ -71,8 +105,10 @@ static bool ends_with(const char *key, const char *end)
 
 static bool is_hidden(const char *key)
 {
-    static const char *const names[] = { "env",  "stdin",    "content", "text",
-                                         "data", "password", "secret",  "authorization" };
+    static const char *const names[] = { "env",       "stdin",    "content", "text",
+                                         "data",      "value",    "base64",  "prompt",
+                                         "messages",  "system",   "answer",  "so_far",
+                                         "variables", "password", "secret",  "authorization" };
     static const char *const ends[] = { "_content", "_text", "_data", "token", "api_key" };
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -159,6 +195,7 @@ static void put_value(struct out *o, json_t *value, int depth)
     char number[40];
 
     if (depth > DEPTH_MAX) {
+        o->cut = true;
         put_str(o, "\"…\"");
         return;
     }
@@ -192,14 +229,22 @@ static void put_value(struct out *o, json_t *value, int depth)
     }
 }
 
-size_t redact_json(json_t *value, char *buf, size_t size)
+size_t redact_shown(json_t *value, char *buf, size_t size, size_t string_max, bool *ret_cut)
 {
-    struct out o = { .data = buf, .room = size - 1 };
+    struct out o = { .data = buf, .room = size - 1, .string_max = string_max };
 
     if (value)
         put_value(&o, value, 0);
     else
         put_str(&o, "{}");
     buf[o.len] = '\0';
+    *ret_cut = o.cut || o.full;
     return o.len;
+}
+
+size_t redact_json(json_t *value, char *buf, size_t size)
+{
+    bool cut;
+
+    return redact_shown(value, buf, size, STRING_MAX_BYTES, &cut);
 }

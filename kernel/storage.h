@@ -14,9 +14,10 @@
  * Threads: any.  Blocking: within the struct wait.
  * Errors: ERR_NOT_FOUND, ERR_EXISTS (a condition did not hold; the text says which version is
  * there), ERR_LIMIT (quota, size, count), ERR_INVALID (key, cursor, token), ERR_DENIED (token of
- * somebody else's key, or expired), ERR_BUSY (another process holds the state folder; it is named),
- *   ERR_LOST (the back end is down: nothing was changed, or it is not known whether it was and the
- *   text says so), ERR_TIMEOUT, ERR_CANCELLED.
+ * somebody else's key, or expired), ERR_BUSY (another process holds the state folder; it is named:
+ * or locks the database), ERR_IO (the disk is full or fails, a file or the database is damaged:
+ * nothing was changed), ERR_LOST (the back end is down: nothing was changed, or it is not known
+ * whether it was and the text says so), ERR_TIMEOUT, ERR_CANCELLED.
  */
 #pragma once
 
@@ -32,6 +33,7 @@
 #define STORAGE_BATCH_MAX   256u
 #define STORAGE_PAGE_MAX    1000u
 #define STORAGE_TOKEN_BYTES 1024u
+#define STORAGE_VERSIONS    1000000u   /* kept in one space, of all its keys */
 #define STORAGE_ANY         UINT64_MAX /* if_version: whatever is there */
 
 struct config;
@@ -71,6 +73,11 @@ NODISCARD bool storage_delete(struct storage *s, const char *space, const char *
                               uint64_t if_version, const struct wait *w, struct storage_stat *ret,
                               struct error *err);
 
+/** A delete after which no older version is kept: their bytes no longer count, and no rollback
+ *  brings them back.  Also of a key that is deleted already. */
+NODISCARD bool storage_purge(struct storage *s, const char *space, const char *key,
+                             const struct wait *w, struct storage_stat *ret, struct error *err);
+
 /** A page of stats, for free(). */
 struct storage_page {
     struct storage_stat *items;
@@ -108,7 +115,8 @@ struct storage_op {
     const void *data; /* PUT */
     size_t len;
     uint64_t if_version;
-    struct storage_stat stat; /* set on success */
+    struct storage_stat stat;        /* set on success */
+    struct storage_hashing *hashing; /* the implementation's own; NULL */
 };
 
 /** All or none.  A key may stand in it once.  On failure *ret_failed (may be NULL) is the index of
@@ -116,6 +124,23 @@ struct storage_op {
 NODISCARD bool storage_batch(struct storage *s, const char *space, struct storage_op *ops,
                              size_t count, const struct wait *w, size_t *ret_failed,
                              struct error *err);
+
+/** One request among several: as storage_batch() would be called. */
+struct storage_write {
+    const char *space;
+    struct storage_op *ops;
+    size_t count;
+    const struct wait *wait;
+
+    bool ok;          /* what storage_batch() would return, */
+    size_t failed;    /* and set */
+    struct error err; /* where it is false */
+    bool sent;        /* the implementation's own */
+};
+
+/** Several requests, in order, each of which succeeds or fails alone; those that the back end can
+ *  put into one transaction cost one. */
+void storage_write_many(struct storage *s, struct storage_write *writes, size_t count);
 
 /** A signed token with which anybody on this kernel may read that one key (the @version, or 0: the
  *  newest at the time of reading) until @expires_wall_ns. */
@@ -134,6 +159,8 @@ NODISCARD bool storage_usage(struct storage *s, const char *space, const struct 
 
 struct storage_stats {
     const char *backend;
-    uint64_t puts, gets, batches, batched_ops, cache_hits, cache_misses, cache_bytes, failures;
+    uint64_t puts, gets;           /* operations that were answered */
+    uint64_t batches, batched_ops; /* transactions that held several requests, and these */
+    uint64_t cache_hits, cache_misses, cache_bytes, failures;
 };
 void storage_stats(struct storage *s, struct storage_stats *ret);

@@ -41,11 +41,20 @@ struct syscall *syscall_new(enum syscall_class class, struct agent *agent, const
     return sc;
 }
 
+void syscall_drop_aside(struct syscall *sc)
+{
+    void *aside = STEAL(sc->aside);
+
+    if (aside)
+        sc->aside_free(aside);
+}
+
 void syscall_free(struct syscall *sc)
 {
     if (!sc)
         return;
     assert(!list_linked(&sc->flight) && !sc->queued);
+    syscall_drop_aside(sc);
     result_fini(&sc->result);
     cancel_fini(&sc->cancel);
     pthread_mutex_destroy(&sc->note_lock);

@@ -19,15 +19,19 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "kernel/access.h"
 #include "kernel/base/cancel.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/id.h"
 #include "kernel/base/list.h"
 #include "kernel/base/loop.h"
+#include "kernel/sched_lane.h"
 #include "kernel/tool.h"
 
 #define SYSCALL_GRACE_NS CLOCK_NS_PER_S
 #define SYSCALL_STUCK_NS (5 * CLOCK_NS_PER_S)
+
+struct sched_policy;
 
 enum syscall_state {
     SYSCALL_CREATED,
@@ -53,19 +57,26 @@ struct syscall {
     void *args;          /* the struct of the tool's fields */
     json_t *json;        /* what `args` borrows from; a reference */
     uint64_t id;         /* 1, 2, 3 … of this kernel; in the audit */
-    int64_t cost_ns;     /* expected service time; 0 unknown */
-    int priority;        /* larger is sooner */
+    int64_t cost_ns;     /* expected service time; 0 unknown: as learned from history */
+    int priority;        /* larger is sooner; -SCHED_PRIORITY_MAX to SCHED_PRIORITY_MAX */
     int64_t deadline_ns; /* 0: the configured time from submission */
     const struct tool_peer *peer;
     void *peer_arg;
     syscall_done_fn *done;
     void *done_arg;
+    struct access_verdict verdict; /* kernel_submit()'s */
 
     /* how far it is; the owner's */
     enum syscall_state state;
     int64_t submitted_ns, started_ns, ended_ns;
+    int64_t waited_ns, served_ns; /* in the queue and in handlers, all its turns together */
     struct result result;
     struct error error; /* FAILED: why, also in result */
+    void *aside;        /* tool_call_yield(): what the handler left for its next turn */
+    void (*aside_free)(void *aside);
+    bool yielded;
+    bool on_loop;  /* it runs there, and is not put aside */
+    bool accepted; /* access said ask, and the person yes */
 
     /* shared */
     struct cancel cancel;
@@ -75,9 +86,17 @@ struct syscall {
 
     /* plumbing */
     struct kernel *kernel;
-    struct list link;        /* in the policy's queue; these three are guarded by sched's lock */
-    uint64_t ticket;         /* the policy's own */
+    struct sched_node place; /* in the queue; guarded by sched's lock, like what follows */
+    struct list link;        /* while the policy changes */
+    uint64_t ticket;         /* by arrival */
+    uint64_t turn;           /* the same, given anew whenever it is put aside */
+    int64_t charged_ns;      /* fair share: what its agent was charged in advance */
     bool queued;             /* sched has it */
+    enum sched_speed speed;  /* as what it was popped */
+    const struct sched_policy *policy; /* by which it was popped last; NULL before */
+    int64_t expected_ns; /* what it is expected to take in all, 0 unknown; constant once queued */
+    int64_t queued_ns, slice_started_ns, slice_ns; /* its present or latest turn */
+    unsigned slices;                               /* times that a handler had it */
     struct list flight;      /* in the kernel's list of what is submitted; the loop's */
     struct loop_timer timer; /* the deadline, while submitted */
     struct loop_post post;   /* way back to the loop */
@@ -95,6 +114,9 @@ DEFINE_CLEANUP(struct syscall, syscall_free)
 /** Ask it to stop: a queued one leaves the queue and completes as CANCELLED in the loop's next turn
  *  (never inside this call), a running one when its handler notices.  Loop. */
 void syscall_cancel(struct syscall *sc);
+
+/** Release what a handler put aside and will not take back.  Whoever has it. */
+void syscall_drop_aside(struct syscall *sc);
 
 const char *syscall_class_name(enum syscall_class class);
 const char *syscall_state_name(enum syscall_state state);

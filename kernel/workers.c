@@ -9,6 +9,8 @@
 
 #include "kernel/base/clock.h"
 #include "kernel/base/limits.h"
+#include "kernel/base/log.h"
+#include "kernel/cpus.h"
 
 #define IDLE_NS (10 * CLOCK_NS_PER_S)
 
@@ -34,39 +36,54 @@ struct slot {
 
 struct workers {
     char name[12]; /* constant, like what follows */
+    char cpus[64];
+    const char *sysfs;
     struct sched *sched;
     workers_fn *fn;
     void *arg;
-    size_t max;
+    size_t least, most;
     int64_t idle_ns;
 
     pthread_mutex_t lock; /* guards all that follows */
     size_t count;
+    uint64_t started, ended, unbound;
+    struct error unbound_why;
     /* A kick came while no thread could be made: the next one that would end for idleness looks
      * once more.  Without it a syscall pushed in that moment would wait for the next push. */
     bool pending;
     struct slot slots[];
 };
 
-struct workers *workers_new(const char *name, struct sched *sched, size_t max, workers_fn *fn,
+static bool spec_fits(const struct workers_spec *spec, struct error *err)
+{
+    if (spec->most < 1 || spec->most > LIMIT_WORKERS || spec->least > spec->most)
+        return error_set(err, ERR_INVALID, "%zu to %zu workers; there may be 0 or more to 1 to %u",
+                         spec->least, spec->most, LIMIT_WORKERS);
+    if (spec->cpus && strlen(spec->cpus) >= sizeof((struct workers *)NULL)->cpus)
+        return error_set(err, ERR_INVALID, "the list of processors is too long");
+    return !spec->cpus || cpus_check(spec->cpus, err);
+}
+
+struct workers *workers_new(const struct workers_spec *spec, struct sched *sched, workers_fn *fn,
                             void *arg, struct error *err)
 {
     struct workers *w;
 
-    if (max < 1 || max > LIMIT_WORKERS) {
-        error_set(err, ERR_INVALID, "%zu workers; there may be 1 to %u", max, LIMIT_WORKERS);
+    if (!spec_fits(spec, err))
         return NULL;
-    }
-    w = calloc(1, sizeof *w + max * sizeof w->slots[0]);
+    w = calloc(1, sizeof *w + spec->most * sizeof w->slots[0]);
     if (!w) {
-        error_set(err, ERR_NOMEM, "%zu workers", max);
+        error_set(err, ERR_NOMEM, "%zu workers", spec->most);
         return NULL;
     }
-    (void)snprintf(w->name, sizeof w->name, "%s", name);
+    (void)snprintf(w->name, sizeof w->name, "%s", spec->name);
+    (void)snprintf(w->cpus, sizeof w->cpus, "%s", spec->cpus ? spec->cpus : "");
+    w->sysfs = spec->sysfs ? spec->sysfs : "/sys";
     w->sched = sched;
     w->fn = fn;
     w->arg = arg;
-    w->max = max;
+    w->least = spec->least;
+    w->most = spec->most;
     w->idle_ns = IDLE_NS;
     pthread_mutex_init(&w->lock, NULL);
     return w;
@@ -84,30 +101,61 @@ static bool leave(struct workers *w, struct slot *slot, bool closed)
     bool stay;
 
     pthread_mutex_lock(&w->lock);
-    stay = w->pending && !closed;
+    stay = !closed && (w->pending || w->count <= w->least);
     w->pending = false;
     if (!stay) {
         slot->state = SLOT_ENDED;
         w->count--;
+        w->ended++;
+        sched_detach(w->sched);
     }
     pthread_mutex_unlock(&w->lock);
     return !stay;
+}
+
+/* To the processors that it is to use.  A thread that cannot be bound works all the same, and says
+ * so. */
+static void bind(struct workers *w, size_t number)
+{
+    struct error err = ERROR_INIT;
+    cpu_set_t set;
+    bool any, first;
+
+    if (cpus_of_thread(w->cpus, number, w->sysfs, &set, &any, &err)) {
+        int rc = any ? 0 : pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+
+        if (!rc)
+            return;
+        error_set_errno(&err, rc, "the system refuses these processors");
+    }
+    pthread_mutex_lock(&w->lock);
+    first = w->unbound++ == 0;
+    if (first)
+        w->unbound_why = err;
+    pthread_mutex_unlock(&w->lock);
+    if (first)
+        log_line(LOG_WARN, "workers_unbound", "class=%s cpus=%s why=%s", w->name, LOG_ESC(w->cpus),
+                 LOG_ESC(err.text));
 }
 
 static void *worker_main(void *arg)
 {
     struct slot *slot = arg;
     struct workers *w = slot->workers;
+    size_t number = (size_t)(slot - w->slots);
+    struct syscall *calls[TOOL_BATCH_MAX];
     char name[16];
 
-    (void)snprintf(name, sizeof name, "%s-%u", w->name, (unsigned)(slot - w->slots) % 1000u);
+    (void)snprintf(name, sizeof name, "%s-%u", w->name, (unsigned)number % 1000u);
     (void)pthread_setname_np(pthread_self(), name);
+    bind(w, number);
     for (;;) {
-        struct syscall *sc = NULL;
-        enum sched_status status = sched_pop(w->sched, w->idle_ns, &sc);
+        size_t count = 0;
+        enum sched_status status =
+            sched_pop_batch(w->sched, w->idle_ns, calls, TOOL_BATCH_MAX, &count);
 
         if (status == SCHED_OK)
-            w->fn(w->arg, sc);
+            w->fn(w->arg, calls, count);
         else if (leave(w, slot, status == SCHED_CLOSED))
             return NULL;
     }
@@ -137,17 +185,22 @@ static int add_worker_locked(struct workers *w)
     int rc;
 
     while (slot->state == SLOT_LIVE)
-        slot++; /* count < max: there is one */
+        slot++; /* count < most: there is one */
     /* An ended thread has nothing left to do but to return, so this does not wait. */
     if (slot->state == SLOT_ENDED)
         pthread_join(slot->thread, NULL);
     slot->state = SLOT_FREE;
     slot->workers = w;
+    /* Before it can be there, so that it is never idle without being counted. */
+    sched_attach(w->sched);
     rc = start(slot);
-    if (rc)
+    if (rc) {
+        sched_detach(w->sched);
         return rc;
+    }
     slot->state = SLOT_LIVE;
     w->count++;
+    w->started++;
     return 0;
 }
 
@@ -159,10 +212,12 @@ bool workers_kick(struct workers *w, struct error *err)
     if (!sched_starved(w->sched))
         return true;
     pthread_mutex_lock(&w->lock);
-    if (w->count < w->max)
-        rc = add_worker_locked(w);
-    else
-        w->pending = true;
+    do {
+        if (w->count < w->most)
+            rc = add_worker_locked(w);
+        else
+            w->pending = true;
+    } while (!rc && w->count < w->least);
     if (rc)
         w->pending = true;
     none = w->count == 0;
@@ -175,7 +230,7 @@ void workers_free(struct workers *w)
     if (!w)
         return;
     /* Nobody kicks any more, so slots only go from live to ended, which the join waits for. */
-    for (size_t i = 0; i < w->max; i++) {
+    for (size_t i = 0; i < w->most; i++) {
         bool used;
 
         pthread_mutex_lock(&w->lock);
@@ -196,4 +251,17 @@ size_t workers_count(struct workers *w)
     count = w->count;
     pthread_mutex_unlock(&w->lock);
     return count;
+}
+
+void workers_stats(struct workers *w, struct workers_stats *ret)
+{
+    *ret = (struct workers_stats){ .least = w->least, .most = w->most };
+    (void)snprintf(ret->cpus, sizeof ret->cpus, "%s", w->cpus);
+    pthread_mutex_lock(&w->lock);
+    ret->count = w->count;
+    ret->started = w->started;
+    ret->ended = w->ended;
+    ret->unbound = w->unbound;
+    (void)snprintf(ret->unbound_why, sizeof ret->unbound_why, "%.127s", w->unbound_why.text);
+    pthread_mutex_unlock(&w->lock);
 }

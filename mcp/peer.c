@@ -5,37 +5,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernel/base/id.h"
 #include "kernel/base/json.h"
 #include "kernel/base/list.h"
+#include "mcp/peer_internal.h"
 
-/* One request of ours.  It lives on the asking worker's stack while linked or posted. */
+/* One question.  It lives on the asking worker's stack while linked or posted. */
 struct ask {
     struct list link;
     struct loop_post post;
     struct peer *peer;
+    void *call;
     const char *method;
+    const char *params;
     uint64_t id;
+    struct id state; /* modern */
     pthread_cond_t cond;
-    bool posted; /* the loop has not seen it yet */
+    bool posted; /* the loop still has it */
+    bool sent;
     bool answered;
     json_t *result;
-    char why[128]; /* the client's error, when result is NULL */
+    struct error why; /* when result is NULL */
 };
 
 struct peer {
     struct loop *loop;
-    peer_send_fn *send;
+    const struct peer_wire *wire;
     void *arg;
 
     pthread_mutex_t lock; /* guards everything below */
-    struct list asks;     /* sent, waiting for their answers */
+    struct list asks;     /* out, waiting for their answers */
     uint64_t next_id;
-    bool roots;
     bool closed;
-    unsigned users; /* workers inside ask_run() */
+    unsigned users; /* workers inside peer_ask() */
 };
 
-struct peer *peer_new(struct loop *loop, peer_send_fn *send, void *arg, struct error *err)
+struct peer *peer_new(struct loop *loop, const struct peer_wire *wire, void *arg, struct error *err)
 {
     struct peer *p = calloc(1, sizeof *p);
 
@@ -44,21 +49,29 @@ struct peer *peer_new(struct loop *loop, peer_send_fn *send, void *arg, struct e
         return NULL;
     }
     p->loop = loop;
-    p->send = send;
+    p->wire = wire;
     p->arg = arg;
     pthread_mutex_init(&p->lock, NULL);
     list_init(&p->asks);
     return p;
 }
 
-/* Takes @result. */
-static void ask_answer(struct ask *ask, json_t *result, const char *why)
+/* Takes @result; without one the question has failed with @code. */
+static void PRINTF_LIKE(4, 5)
+    ask_end_locked(struct ask *ask, json_t *result, enum error_code code, const char *fmt, ...)
 {
+    va_list ap;
+    char text[sizeof ask->why.text];
+
     list_remove(&ask->link);
     ask->result = result;
     ask->answered = true;
-    if (why)
-        snprintf(ask->why, sizeof ask->why, "%s", why);
+    if (!result) {
+        va_start(ap, fmt);
+        (void)vsnprintf(text, sizeof text, fmt, ap);
+        va_end(ap);
+        error_set(&ask->why, code, "%s", text);
+    }
     pthread_cond_signal(&ask->cond);
 }
 
@@ -67,7 +80,7 @@ void peer_close(struct peer *p)
     pthread_mutex_lock(&p->lock);
     p->closed = true;
     LIST_FOR_EACH_SAFE (node, &p->asks)
-        ask_answer(LIST_ENTRY(node, struct ask, link), NULL, "the client has gone");
+        ask_end_locked(LIST_ENTRY(node, struct ask, link), NULL, ERR_LOST, "the client has gone");
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -88,11 +101,29 @@ void peer_free(struct peer *p)
     free(p);
 }
 
-void peer_offers(struct peer *p, bool roots)
+/* ---- answers ---- */
+
+/* What an error of the client's means: -32601 is the protocol's, -1 how a person's no is sent. */
+static enum error_code code_of(json_int_t code)
 {
-    pthread_mutex_lock(&p->lock);
-    p->roots = roots;
-    pthread_mutex_unlock(&p->lock);
+    if (code == JSONRPC_METHOD_NOT_FOUND)
+        return ERR_UNSUPPORTED;
+    return code == -1 ? ERR_DENIED : ERR_LOST;
+}
+
+static void answer_locked(struct ask *ask, const struct jsonrpc *m)
+{
+    const char *text = json_string_value(json_object_get(m->error, "message"));
+    /* The message is this thread's, and a json_t belongs to one thread at a time. */
+    json_t *copy = json_deep_copy(m->result);
+
+    if (m->result && !copy)
+        ask_end_locked(ask, NULL, ERR_NOMEM, "out of memory for the answer");
+    else if (copy)
+        ask_end_locked(ask, copy, ERR_NONE, "%s", "");
+    else
+        ask_end_locked(ask, NULL, code_of(json_integer_value(json_object_get(m->error, "code"))),
+                       "%.200s", text ? text : "the client answered with an error");
 }
 
 void peer_answer(struct peer *p, const struct jsonrpc *m)
@@ -103,19 +134,89 @@ void peer_answer(struct peer *p, const struct jsonrpc *m)
     pthread_mutex_lock(&p->lock);
     LIST_FOR_EACH_SAFE (node, &p->asks) {
         struct ask *ask = LIST_ENTRY(node, struct ask, link);
-        const char *why = json_string_value(json_object_get(m->error, "message"));
-        json_t *copy;
 
         snprintf(want, sizeof want, "aios-%" PRIu64, ask->id);
-        if (!id || strcmp(id, want) != 0)
+        if (!id || ask->call || strcmp(id, want) != 0)
             continue;
-        /* The message is this thread's, and a json_t belongs to one thread at a time. */
-        copy = json_deep_copy(m->result);
-        if (m->result && !copy)
-            why = "out of memory for the answer";
-        ask_answer(ask, copy, why ? why : "the client answered with an error");
+        answer_locked(ask, m);
         break;
     }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static struct ask *find_locked(struct peer *p, const char *state)
+{
+    LIST_FOR_EACH (node, &p->asks) {
+        struct ask *ask = LIST_ENTRY(node, struct ask, link);
+
+        if (ask->call && !strcmp(ask->state.text, state))
+            return ask;
+    }
+    return NULL;
+}
+
+void *peer_waiting(struct peer *p, const char *state)
+{
+    struct ask *ask;
+    void *call;
+
+    pthread_mutex_lock(&p->lock);
+    ask = find_locked(p, state);
+    call = ask ? ask->call : NULL;
+    pthread_mutex_unlock(&p->lock);
+    return call;
+}
+
+bool peer_reply(struct peer *p, const char *state, const json_t *answer)
+{
+    json_t *copy = json_deep_copy(answer);
+    struct ask *ask;
+
+    if (!copy)
+        return false;
+    pthread_mutex_lock(&p->lock);
+    ask = find_locked(p, state);
+    if (ask)
+        ask_end_locked(ask, copy, ERR_NONE, "%s", "");
+    pthread_mutex_unlock(&p->lock);
+    if (!ask)
+        json_decref(copy);
+    return ask != NULL;
+}
+
+/* ---- questions ---- */
+
+/* Loop, with the lock let go: what writing brings about may come back here. */
+static bool ask_out(struct peer *p, struct ask *ask)
+{
+    CLEANUP(buf_fini) struct buf message = BUF_INIT;
+
+    if (ask->call) {
+        const struct peer_question question = { .method = ask->method,
+                                                .params = ask->params,
+                                                .state = ask->state.text };
+
+        return p->wire->put(p->arg, ask->call, &question);
+    }
+    buf_printf(&message, "{\"jsonrpc\":\"2.0\",\"id\":\"aios-%" PRIu64 "\",\"method\":\"%s\"",
+               ask->id, ask->method);
+    if (ask->params) {
+        buf_append_str(&message, ",\"params\":");
+        buf_append_str(&message, ask->params);
+    }
+    buf_append_str(&message, "}\n");
+    if (message.failed)
+        return false;
+    p->wire->send(p->arg, &message);
+    return true;
+}
+
+/* The loop is done with @ask: its worker may take it back. */
+static void ask_hand_back(struct peer *p, struct ask *ask)
+{
+    pthread_mutex_lock(&p->lock);
+    ask->posted = false;
+    pthread_cond_signal(&ask->cond);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -124,27 +225,66 @@ static void ask_send(struct loop_post *post)
 {
     struct ask *ask = CONTAINER_OF(post, struct ask, post);
     struct peer *p = ask->peer;
-    CLEANUP(buf_fini) struct buf message = BUF_INIT;
+    bool go;
 
     pthread_mutex_lock(&p->lock);
-    ask->posted = false;
     if (p->closed && !ask->answered)
-        ask_answer(ask, NULL, "the client has gone");
-    if (ask->answered) {
-        pthread_cond_signal(&ask->cond); /* it waits for its node */
-        pthread_mutex_unlock(&p->lock);
-        return;
-    }
-    ask->id = ++p->next_id;
-    buf_printf(&message, "{\"jsonrpc\":\"2.0\",\"id\":\"aios-%" PRIu64 "\",\"method\":\"%s\"}\n",
-               ask->id, ask->method);
-    if (message.failed)
-        ask_answer(ask, NULL, "out of memory");
-    else
+        ask_end_locked(ask, NULL, ERR_LOST, "the client has gone");
+    go = !ask->answered;
+    if (go) {
+        ask->id = ++p->next_id;
+        if (ask->call)
+            ask->state = id_make("q");
+        ask->sent = true;
         list_append(&p->asks, &ask->link);
+    }
     pthread_mutex_unlock(&p->lock);
-    if (!message.failed)
-        p->send(p->arg, &message);
+    if (go && !ask_out(p, ask)) {
+        pthread_mutex_lock(&p->lock);
+        ask->sent = false;
+        if (!ask->answered)
+            ask_end_locked(ask, NULL, ERR_LOST, "the question could not be sent");
+        pthread_mutex_unlock(&p->lock);
+    }
+    ask_hand_back(p, ask);
+}
+
+bool peer_repeat(struct peer *p, const char *state)
+{
+    struct ask *ask;
+    bool out;
+
+    pthread_mutex_lock(&p->lock);
+    ask = find_locked(p, state);
+    if (ask) {
+        ask->state = id_make("q");
+        ask->posted = true; /* keeps its worker from leaving */
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (!ask)
+        return false;
+    out = ask_out(p, ask);
+    ask_hand_back(p, ask);
+    return out;
+}
+
+/* Loop: a legacy client need not show the question any longer. */
+static void ask_retract(struct loop_post *post)
+{
+    struct ask *ask = CONTAINER_OF(post, struct ask, post);
+    struct peer *p = ask->peer;
+    CLEANUP(buf_fini) struct buf message = BUF_INIT;
+    bool closed;
+
+    pthread_mutex_lock(&p->lock);
+    closed = p->closed;
+    pthread_mutex_unlock(&p->lock);
+    if (!closed && buf_printf(&message,
+                              "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\","
+                              "\"params\":{\"requestId\":\"aios-%" PRIu64 "\"}}\n",
+                              ask->id))
+        p->wire->send(p->arg, &message);
+    ask_hand_back(p, ask);
 }
 
 static void ask_wake(void *arg)
@@ -156,83 +296,73 @@ static void ask_wake(void *arg)
     pthread_mutex_unlock(&ask->peer->lock);
 }
 
-/* The result of @method: a new reference, or NULL. */
-static json_t *ask_run(struct peer *p, const char *method, const struct wait *w, struct error *err)
+/* Until it is answered or @w is over; false when it is over.  The lock is held. */
+static bool ask_await_locked(struct ask *ask, const struct wait *w)
 {
-    struct ask ask = { .peer = p, .method = method, .posted = true };
-    struct cancel_hook hook;
     bool in_time = true;
-    bool gave_up;
 
+    while (!ask->answered && in_time)
+        in_time = wait_cond(w, &ask->cond, &ask->peer->lock);
+    if (ask->answered)
+        return true;
+    list_remove(&ask->link);
+    ask->answered = true;
+    return false;
+}
+
+static void ask_wait_back_locked(struct ask *ask)
+{
+    while (ask->posted)
+        pthread_cond_wait(&ask->cond, &ask->peer->lock);
+}
+
+/* False: there are too many already. */
+static bool enter(struct peer *p, struct error *err)
+{
+    bool room;
+
+    pthread_mutex_lock(&p->lock);
+    room = p->users < PEER_QUESTIONS_MAX;
+    p->users += room;
+    pthread_mutex_unlock(&p->lock);
+    return room || error_set(err, ERR_LIMIT, "%u questions to the client are open already",
+                             PEER_QUESTIONS_MAX);
+}
+
+json_t *peer_ask(const struct peer_caller *caller, const char *method, const char *params,
+                 const struct wait *w, struct error *err)
+{
+    struct peer *p = caller->peer;
+    struct ask ask = {
+        .peer = p, .call = caller->call, .method = method, .params = params, .posted = true
+    };
+    struct cancel_hook hook;
+    bool in_time;
+
+    if (!enter(p, err))
+        return NULL;
     cond_init(&ask.cond);
     list_init(&ask.link);
-    pthread_mutex_lock(&p->lock);
-    p->users++;
-    pthread_mutex_unlock(&p->lock);
     cancel_attach(w->cancel, &hook, ask_wake, &ask);
     loop_post(p->loop, &ask.post, ask_send);
     pthread_mutex_lock(&p->lock);
-    while (!ask.answered && in_time)
-        in_time = wait_cond(w, &ask.cond, &p->lock);
-    if (!ask.answered) {
-        list_remove(&ask.link);
-        ask.answered = true;
-    }
+    in_time = ask_await_locked(&ask, w);
     /* The node is on this stack: it must have come back from the loop. */
-    while (ask.posted)
-        pthread_cond_wait(&ask.cond, &p->lock);
-    gave_up = !in_time && !ask.result && !ask.why[0];
+    ask_wait_back_locked(&ask);
+    if (!in_time && ask.sent && !ask.call) {
+        ask.posted = true;
+        loop_post(p->loop, &ask.post, ask_retract);
+        ask_wait_back_locked(&ask);
+    }
     pthread_mutex_unlock(&p->lock);
     cancel_detach(w->cancel, &hook); /* its function takes the lock */
     pthread_mutex_lock(&p->lock);
     p->users--; /* from here on there may be no peer */
     pthread_mutex_unlock(&p->lock);
     pthread_cond_destroy(&ask.cond);
-    if (gave_up && !wait_check(w, err))
+    if (!in_time && !wait_check(w, err))
         error_prefix(err, "the client did not answer %s", method);
     else if (!ask.result)
-        error_set(err, ERR_LOST, "%s: %s", method, ask.why);
+        error_set(err, in_time ? ask.why.code : ERR_TIMEOUT, "%s: %s", method, ask.why.text);
     return ask.result;
-}
-
-static json_t *peer_roots(void *arg, const struct wait *w, struct error *err)
-{
-    struct peer *p = arg;
-    json_t *uris;
-    json_t *result;
-    size_t i;
-    json_t *root;
-    bool offered;
-
-    pthread_mutex_lock(&p->lock);
-    offered = p->roots;
-    pthread_mutex_unlock(&p->lock);
-    if (!offered) {
-        error_set(err, ERR_UNSUPPORTED, "the client has no roots");
-        return NULL;
-    }
-    result = ask_run(p, "roots/list", w, err);
-    if (!result)
-        return NULL;
-    uris = json_array();
-    json_array_foreach (json_object_get(result, "roots"), i, root) {
-        json_t *uri = json_object_get(root, "uri");
-
-        if (json_is_string(uri) && json_array_append(uris, uri) != 0) {
-            json_decref(uris);
-            uris = NULL;
-            break;
-        }
-    }
-    json_decref(result);
-    if (!uris)
-        error_set(err, ERR_NOMEM, "the client's roots");
-    return uris;
-}
-
-const struct tool_peer *peer_tool(void)
-{
-    static const struct tool_peer tool = { .roots = peer_roots };
-
-    return &tool;
 }

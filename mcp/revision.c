@@ -5,6 +5,8 @@
 #include "kernel/base/json.h"
 
 #define META_PREFIX "io.modelcontextprotocol/"
+/* Under which the one question of an answer stands, and its answer. */
+#define INPUT_KEY "question"
 
 /* Newest first; revisions before 2024-11-05 are answered with the newest. */
 static const char *const legacy_versions[] = {
@@ -49,6 +51,21 @@ static const json_t *meta_token(const json_t *meta)
     const json_t *token = json_object_get(meta, "progressToken");
 
     return json_is_string(token) || json_is_integer(token) ? token : NULL;
+}
+
+/* Elicitation without any mode named is by form, as it was before there were others. */
+static struct revision_offers read_offers(const json_t *capabilities)
+{
+    const json_t *sampling = json_object_get(capabilities, "sampling");
+    const json_t *elicitation = json_object_get(capabilities, "elicitation");
+
+    return (struct revision_offers){
+        .roots = json_is_object(json_object_get(capabilities, "roots")),
+        .sampling = json_is_object(sampling),
+        .sampling_tools = json_is_object(json_object_get(sampling, "tools")),
+        .elicitation = json_is_object(elicitation) && (json_object_get(elicitation, "form") ||
+                                                       !json_object_get(elicitation, "url")),
+    };
 }
 
 static bool refuse(const struct jsonrpc *m, int code, const char *text, const json_t *data,
@@ -98,6 +115,7 @@ static bool judge_modern(const struct jsonrpc *m, const json_t *meta, struct rev
                           "notice, warning, error, critical, alert, emergency",
                           NULL, out);
     }
+    ret->offers = read_offers(json_object_get(meta, META_PREFIX "clientCapabilities"));
     ret->era = REVISION_MODERN;
     ret->version = REVISION_MODERN_VERSION;
     return true;
@@ -116,6 +134,7 @@ bool revision_judge(const struct revision_legacy *legacy, const struct jsonrpc *
     ret->era = REVISION_LEGACY;
     ret->version = legacy->version;
     ret->level = legacy->level;
+    ret->offers = legacy->offers;
     ret->token = meta_token(meta);
     /* A modern method asks for the modern form, also when that is what is missing. */
     if (modern || strcmp(m->method, "server/discover") == 0) {
@@ -172,7 +191,7 @@ bool revision_initialize(struct revision_legacy *legacy, const json_t *params,
         if (strcmp(json_string_value(asked), legacy_versions[i]) == 0)
             legacy->version = legacy_versions[i];
     legacy->initialized = true;
-    legacy->roots = json_is_object(json_object_get(capabilities, "roots"));
+    legacy->offers = read_offers(capabilities);
     buf_printf(out, "{\"protocolVersion\":\"%s\",", legacy->version);
     put_capabilities(out);
     buf_append_str(out, ",\"serverInfo\":");
@@ -216,6 +235,45 @@ bool revision_close_result(const struct revision *r, bool cache, struct buf *out
     buf_append_str(out, "\"_meta\":{\"" META_PREFIX "serverInfo\":");
     put_server_info(out);
     return buf_append_str(out, "}}");
+}
+
+bool revision_put_input(const char *method, const char *params, const char *state, struct buf *out)
+{
+    buf_printf(out,
+               "{\"resultType\":\"input_required\",\"inputRequests\":{\"" INPUT_KEY
+               "\":{\"method\":\"%s\"",
+               method);
+    if (params) {
+        buf_append_str(out, ",\"params\":");
+        buf_append_str(out, params);
+    }
+    buf_printf(out, "}},\"requestState\":\"%s\",\"_meta\":{\"" META_PREFIX "serverInfo\":", state);
+    put_server_info(out);
+    return buf_append_str(out, "}}") && !out->failed;
+}
+
+bool revision_get_input(const json_t *params, const char **ret_state, const json_t **ret_answer,
+                        const char **ret_text)
+{
+    const json_t *state = json_object_get(params, "requestState");
+    const json_t *responses = json_object_get(params, "inputResponses");
+    const json_t *answer = json_object_get(responses, INPUT_KEY);
+
+    *ret_state = NULL;
+    *ret_answer = NULL;
+    if (!state || json_is_null(state))
+        return true;
+    if (!json_is_string(state) || strlen(json_string_value(state)) != json_string_length(state)) {
+        *ret_text = "params.requestState must be the string that came with input_required";
+        return false;
+    }
+    if ((responses && !json_is_object(responses)) || (answer && !json_is_object(answer))) {
+        *ret_text = "params.inputResponses must be an object of answers, each an object";
+        return false;
+    }
+    *ret_state = json_string_value(state);
+    *ret_answer = answer;
+    return true;
 }
 
 bool revision_has_annotations(const struct revision *r)

@@ -33,19 +33,27 @@ enum revision_level {
     REVISION_LEVEL_EMERGENCY,
 };
 
+/** What a client says that it can be asked. */
+struct revision_offers {
+    bool roots;
+    bool sampling, sampling_tools; /* its model; and that takes tools */
+    bool elicitation;              /* a person, by a form */
+};
+
 /** What the legacy era remembers of a connection. */
 struct revision_legacy {
     const char *version; /* agreed; a constant; REVISION_LEGACY_LATEST until then */
     bool initialized;
-    bool roots;                /* the client offers roots/list */
+    struct revision_offers offers;
     enum revision_level level; /* of logging/setLevel */
 };
 
 /** How one message is to be served. */
 struct revision {
     enum revision_era era;
-    const char *version;       /* a constant */
-    const json_t *token;       /* progressToken: string or integer, borrowed; or NULL */
+    const char *version; /* a constant */
+    const json_t *token; /* progressToken: string or integer, borrowed; or NULL */
+    struct revision_offers offers;
     enum revision_level level; /* modern: of this request; NONE: send no log messages for it */
 };
 
@@ -76,6 +84,16 @@ bool revision_discover(const char *instructions, struct buf *out);
  *  with a comma after them, close writes the rest and "}".  @cache: a list that may be cached. */
 bool revision_open_result(const struct revision *r, struct buf *out);
 bool revision_close_result(const struct revision *r, bool cache, struct buf *out);
+
+/** Modern: the result object that asks the client for something, to be sent back beside @state with
+ *  the call made anew.  @params: a JSON object as text, or NULL. */
+bool revision_put_input(const char *method, const char *params, const char *state, struct buf *out);
+
+/** Modern: whether the call brings an answer to such a question, and which.  *ret_state is NULL for
+ *  a call that is none; *ret_answer (borrowed) is NULL when the answer is missing.  False:
+ * *ret_text of an invalid-params error. */
+bool revision_get_input(const json_t *params, const char **ret_state, const json_t **ret_answer,
+                        const char **ret_text);
 
 /** True when a tool's declaration may hold this field in this version. */
 bool revision_has_annotations(const struct revision *r);

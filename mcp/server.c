@@ -7,11 +7,6 @@
 #include "kernel/base/limits.h"
 #include "mcp/server_internal.h"
 
-static void send_to_client(void *arg, const struct buf *message)
-{
-    server_send(arg, message);
-}
-
 static void server_release(struct mcp_server *s)
 {
     for (size_t i = 0; i < ARRAY_LEN(s->tools); i++)
@@ -52,7 +47,7 @@ struct mcp_server *mcp_server_new(struct loop *loop, const struct mcp_options *o
     for (size_t i = 0; i < ARRAY_LEN(s->tools); i++)
         buf_init(&s->tools[i], 0);
     list_init(&s->requests);
-    s->peer = peer_new(loop, send_to_client, s, err);
+    s->peer = peer_new(loop, &server_wire, s, err);
     if (!s->peer || !server_io_start(s, err)) {
         /* Failure leaves the descriptors with the caller. */
         peer_free(s->peer);

@@ -13,10 +13,34 @@ struct request *server_request(struct mcp_server *s, const json_t *id)
     LIST_FOR_EACH (node, &s->requests) {
         struct request *r = LIST_ENTRY(node, struct request, link);
 
-        if (!r->silent && json_equal(r->id, id))
+        if (!r->silent && r->id && json_equal(r->id, id))
             return r;
     }
     return NULL;
+}
+
+static void on_progress(struct loop_timer *timer);
+
+void server_request_name(struct request *r, const json_t *id, const struct revision *revision)
+{
+    r->id = json_incref(unconst(id));
+    r->revision = *revision;
+    r->revision.token = NULL; /* borrowed from a message that is about to go */
+    r->token = revision->token ? json_incref(unconst(revision->token)) : NULL;
+    r->started_ns = clock_now_ns();
+    /* Without memory for the timer there is no progress to hear of; all else goes on. */
+    if (r->token && !(r->syscall->tool->flags & TOOL_INLINE))
+        UNCHECKED(loop_timer_start(r->server->loop, &r->progress,
+                                   clock_add_ns(r->started_ns, SERVER_PROGRESS_NS), on_progress));
+}
+
+void server_request_park(struct request *r)
+{
+    loop_timer_stop(r->server->loop, &r->progress);
+    json_decref(r->id);
+    r->id = NULL;
+    json_decref(r->token);
+    r->token = NULL;
 }
 
 static void request_free(struct request *r)
@@ -126,7 +150,7 @@ static void on_done(struct syscall *sc)
 {
     struct request *r = sc->done_arg;
     struct mcp_server *s = r->server;
-    bool silent = r->silent || s->out_broken;
+    bool silent = r->silent || !r->id || s->out_broken;
 
     r->silent = true; /* it has completed: there is nothing to cancel, whatever answering brings */
     if (!silent && server_unsent(s) > SERVER_OUT_MOST_BYTES) {
@@ -146,19 +170,18 @@ static void on_done(struct syscall *sc)
 /* ---- the call ---- */
 
 static struct request *request_new(struct mcp_server *s, const struct jsonrpc *m,
-                                   const struct revision *revision)
+                                   const struct revision *revision, struct syscall *sc)
 {
     struct request *r = calloc(1, sizeof *r);
 
     if (!r)
         return NULL;
     r->server = s;
-    r->id = json_incref(m->id);
-    r->revision = *revision;
-    r->revision.token = NULL; /* borrowed from a message that is about to go */
-    if (revision->token)
-        r->token = json_incref(unconst(revision->token));
-    r->started_ns = clock_now_ns();
+    r->syscall = sc;
+    r->caller = (struct peer_caller){ .peer = s->peer,
+                                      .offers = revision->offers,
+                                      .call = revision->era == REVISION_MODERN ? r : NULL };
+    server_request_name(r, m->id, revision);
     list_append(&s->requests, &r->link);
     s->request_count++;
     return r;
@@ -184,6 +207,8 @@ void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct rev
         server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, "params.arguments must be an object");
         return;
     }
+    if (server_answered_question(s, m, revision))
+        return;
     tool = toolmgr_find(kernel_tools(kernel), json_string_value(name));
     if (!tool) {
         /* The name is cut, and the cut made good. */
@@ -206,26 +231,19 @@ void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct rev
         answer_failure(s, m->id, revision, &err);
         return;
     }
-    r = request_new(s, m, revision);
+    r = request_new(s, m, revision, sc);
     if (!r) {
         syscall_free(sc);
         server_refuse(s, m->id, JSONRPC_INTERNAL_ERROR, "out of memory for this call; try again");
         return;
     }
-    r->syscall = sc;
     sc->done = on_done;
     sc->done_arg = r;
-    /* The modern era forbids requests to the client. */
-    if (revision->era == REVISION_LEGACY) {
-        sc->peer = peer_tool();
-        sc->peer_arg = s->peer;
-    }
+    sc->peer = peer_tool();
+    sc->peer_arg = &r->caller;
     sc->deadline_ns =
         clock_add_ns(r->started_ns, kernel_config(kernel)->tool.call_timeout_ms * CLOCK_NS_PER_MS +
                                         SERVER_DEADLINE_SLACK_NS);
-    if (r->token && !(tool->flags & TOOL_INLINE))
-        UNCHECKED(loop_timer_start(s->loop, &r->progress,
-                                   clock_add_ns(r->started_ns, SERVER_PROGRESS_NS), on_progress));
     if (!kernel_submit(kernel, sc, &err)) {
         syscall_free(sc);
         request_free(r);
@@ -258,6 +276,16 @@ void server_cancel_all(struct mcp_server *s)
         struct request *r = LIST_ENTRY(node, struct request, link);
 
         if (!r->silent)
+            request_cancel(r);
+    }
+}
+
+void server_cancel_parked(struct mcp_server *s)
+{
+    LIST_FOR_EACH (node, &s->requests) {
+        struct request *r = LIST_ENTRY(node, struct request, link);
+
+        if (!r->silent && !r->id)
             request_cancel(r);
     }
 }

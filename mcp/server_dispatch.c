@@ -25,7 +25,6 @@ static void answer_initialize(struct mcp_server *s, const struct jsonrpc *m)
         server_refuse(s, m->id, JSONRPC_INVALID_PARAMS, text);
         return;
     }
-    peer_offers(s->peer, s->legacy.roots);
     from = server_compose(s);
     jsonrpc_begin_result(&s->out, m->id);
     if (result.failed || !buf_append(&s->out, result.data, result.len))

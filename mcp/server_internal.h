@@ -30,14 +30,16 @@
 #define SERVER_READ_BYTES (64u << 10)
 #define SERVER_PAGE_TOOLS 64
 
-/* A tools/call in flight. */
+/* A tools/call in flight.  In the modern era it may be answered with a question: then it is parked,
+ * has no id, and goes on under the id of the call that brings the answer. */
 struct request {
     struct list link;
     struct mcp_server *server;
     struct syscall *syscall; /* borrowed between submit and done */
-    json_t *id;
-    json_t *token; /* NULL: no progress wanted */
+    json_t *id;              /* NULL: parked */
+    json_t *token;           /* NULL: no progress wanted */
     struct revision revision;
+    struct peer_caller caller;
     bool silent; /* cancelled: nothing more is said about it */
     int64_t started_ns;
     struct loop_timer progress;
@@ -118,6 +120,17 @@ void server_call(struct mcp_server *s, const struct jsonrpc *m, const struct rev
 void server_cancel(struct mcp_server *s, const json_t *params);
 void server_cancel_all(struct mcp_server *s);
 struct request *server_request(struct mcp_server *s, const json_t *id);
+/* From now on it is answered under @id, and its progress told of by @revision's token. */
+void server_request_name(struct request *r, const json_t *id, const struct revision *revision);
+/* Its client has been answered, and is not told of its progress. */
+void server_request_park(struct request *r);
+void server_cancel_parked(struct mcp_server *s);
+
+/* server_question.c */
+extern const struct peer_wire server_wire;
+/* The call answers a question, rightly or not, and has been dealt with. */
+bool server_answered_question(struct mcp_server *s, const struct jsonrpc *m,
+                              const struct revision *revision);
 
 /* server_tools.c */
 void server_list_tools(struct mcp_server *s, const struct jsonrpc *m, const struct revision *r);

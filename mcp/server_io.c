@@ -51,6 +51,7 @@ static void input_ended(struct mcp_server *s)
     server_io_read(s, false);
     if (frame_end(&s->frame, &line, &len) == FRAME_LINE)
         server_handle(s, line, len);
+    server_cancel_parked(s); /* nobody can answer them any more */
     server_flush(s);
     server_check_end(s);
     /* Whoever pipes a few requests in and closes still gets answers, but not for long. */

@@ -28,7 +28,7 @@ static enum revision_level wanted(const struct mcp_server *s)
     LIST_FOR_EACH (node, &s->requests) {
         const struct request *r = LIST_ENTRY(node, struct request, link);
 
-        if (r->silent || r->revision.era != REVISION_MODERN ||
+        if (r->silent || !r->id || r->revision.era != REVISION_MODERN ||
             r->revision.level == REVISION_LEVEL_NONE)
             continue;
         if (least == REVISION_LEVEL_NONE || r->revision.level < least)

@@ -11,22 +11,30 @@ static void put_bool(struct buf *out, const char *name, bool value)
 }
 
 /* All four hints are said, since their defaults are the alarming ones. */
+/* What is as the protocol assumes anyway (not read-only, not idempotent) is left out: the list of
+ * tools is read by a model. */
 static void put_annotations(struct buf *out, const struct tool *tool)
 {
     buf_append_str(out, ",\"annotations\":{");
-    put_bool(out, "readOnlyHint", tool->flags & TOOL_READS);
-    buf_append_char(out, ',');
+    if (tool->flags & TOOL_READS) {
+        put_bool(out, "readOnlyHint", true);
+        buf_append_char(out, ',');
+    }
     put_bool(out, "destructiveHint", tool->flags & TOOL_DESTROYS);
     buf_append_char(out, ',');
-    put_bool(out, "idempotentHint", tool->flags & TOOL_IDEMPOTENT);
-    buf_append_char(out, ',');
+    if (tool->flags & TOOL_IDEMPOTENT) {
+        put_bool(out, "idempotentHint", true);
+        buf_append_char(out, ',');
+    }
     put_bool(out, "openWorldHint", tool->flags & TOOL_OPEN_WORLD);
     buf_append_char(out, '}');
 }
 
+/* @fields NULL: a tool without arguments. */
 static bool put_schema(struct buf *out, const char *name, const struct json_field *fields)
 {
-    json_t *schema = json_fields_schema(fields);
+    static const struct json_field none[] = { { .name = NULL } };
+    json_t *schema = json_fields_schema(fields ? fields : none);
     bool ok = schema && buf_printf(out, ",\"%s\":", name) && json_write(schema, out);
 
     json_decref(schema);

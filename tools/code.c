@@ -165,13 +165,10 @@ static const struct tool tools[] = {
           "Run a cell of Python, JavaScript (node), bash or C in your computer, as in a notebook: "
           "variables, functions, imports and the working folder stay for the next cell of the same "
           "language and context. Answers with what was printed, the last expression's value, the "
-          "traceback of an error, and pictures: matplotlib figures and PIL images are shown by "
-          "themselves, display(x) shows more. Top-level await works in Python and JavaScript. C: "
-          "declarations, functions and #include lines stay, statements run at once, and a last "
-          "expression without \";\" is shown; a crash leaves the state as before the cell. A cell "
-          "that takes longer than 45 s goes on: call again with empty code for its result. "
-          "timeout_ms interrupts a cell and keeps the state where possible; restart begins anew. "
-          "Cells start in /workspace; input() and stdin have nobody to ask.",
+          "traceback, and pictures (matplotlib, PIL, display(x)). Top-level await works. C: "
+          "declarations stay, statements run at once, a last expression without \";\" is shown. A "
+          "cell longer than 45 s goes on: call again with empty code for its result. timeout_ms "
+          "interrupts a cell and keeps the state where possible. stdin has nobody to ask.",
       .fields = run_fields,
       .args_size = sizeof(struct run_args),
       .flags = TOOL_DESTROYS | TOOL_OPEN_WORLD,

@@ -4,12 +4,7 @@ file(GLOB code_drivers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/drivers/*)
 set_source_files_properties(code_drivers.S PROPERTIES
   OBJECT_DEPENDS "${code_drivers}"
   COMPILE_OPTIONS "-Wa,-I${CMAKE_CURRENT_SOURCE_DIR}/drivers")
-get_target_property(tools_sources tools SOURCES)
-foreach(file code.c code_context.c code_drivers.c code_drivers.S code_frame.c code_result.c code_shelf.c code_watch.c)
-  if(NOT file IN_LIST tools_sources)
-    target_sources(tools PRIVATE ${file})
-  endif()
-endforeach()
+target_sources(tools PRIVATE code_drivers.S)
 
 add_unit_test(code_context tools)
 add_unit_test(code_drivers tools)

@@ -10,34 +10,6 @@
 
 /* ---- what a computer looks like in an answer ---- */
 
-static const struct json_field computer_out[] = {
-    { .name = "computer", .description = "Handle", .kind = JSON_KIND_STRING, .required = true },
-    { .name = "kind", .description = "sandbox or vm", .kind = JSON_KIND_STRING, .required = true },
-    { .name = "state",
-      .description = "running (a program is), or idle",
-      .kind = JSON_KIND_STRING,
-      .required = true },
-    { .name = "default", .description = "Used when a call names none", .kind = JSON_KIND_BOOL },
-    { .name = "created_ms_ago", .description = "Age", .kind = JSON_KIND_INT },
-    { .name = "idle_ms", .description = "Time since its last use", .kind = JSON_KIND_INT },
-    { .name = "labels", .description = "As given", .kind = JSON_KIND_MAP },
-    { .name = "allow", .description = "Network rules", .kind = JSON_KIND_STRINGS },
-    { .name = "memory_mb", .description = "Memory limit", .kind = JSON_KIND_INT },
-    { .name = "disk_mb", .description = "Disk limit", .kind = JSON_KIND_INT },
-    { .name = "pids", .description = "Process limit", .kind = JSON_KIND_INT },
-    { .name = "runs_live", .description = "Programs running now", .kind = JSON_KIND_INT },
-    { .name = NULL },
-};
-
-static const struct json_field list_out[] = {
-    { .name = "computers",
-      .description = "Your computers, the oldest first",
-      .kind = JSON_KIND_OBJECTS,
-      .required = true,
-      .fields = computer_out },
-    { .name = NULL },
-};
-
 /* The listed object of one computer, as the answer of the call that made it. */
 static bool answer_computer(struct tool_call *call, struct computer *c, struct error *err)
 {
@@ -340,18 +312,14 @@ static bool computer_fork(struct tool_call *call, const void *args, struct error
 static const struct tool tools[] = {
     { .name = "computer_create",
       .title = "Create a computer",
-      .description =
-          "Make a computer of your own: a Linux sandbox with its own files, processes and (only if "
-          "allowed here) network. You rarely need this: every tool uses your default computer, "
-          "made on "
-          "first use without network. Use it for network access, other limits or isolation. Pass "
-          "the returned handle as \"computer\" to other tools. It lives until computer_destroy, "
-          "the end "
-          "of the session, or its idle timeout (1 h by default). Work in /workspace.",
+      .description = "Make another computer: a Linux sandbox with its own files, processes and "
+                     "(only if allowed here) network. You rarely need this: every tool uses your "
+                     "default computer, made on first use without network. Pass the returned "
+                     "handle as \"computer\" to other tools. It lives until computer_destroy, the "
+                     "end of the session, or its idle timeout. Work in /workspace.",
       .fields = create_fields,
       .args_size = sizeof(struct create_args),
       .flags = 0,
-      .output = computer_out,
       .handler = computer_create },
     { .name = "computer_list",
       .title = "List computers",
@@ -359,7 +327,6 @@ static const struct tool tools[] = {
       .fields = no_fields,
       .args_size = sizeof(struct no_args),
       .flags = TOOL_READS | TOOL_IDEMPOTENT | TOOL_INLINE | TOOL_QUICK,
-      .output = list_out,
       .handler = computer_list },
     { .name = "computer_destroy",
       .title = "Destroy a computer",
@@ -390,7 +357,6 @@ static const struct tool tools[] = {
       .fields = fork_fields,
       .args_size = sizeof(struct fork_args),
       .flags = 0,
-      .output = computer_out,
       .handler = computer_fork },
 };
 

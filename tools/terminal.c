@@ -535,15 +535,12 @@ static const struct tool tools[] = {
     { .name = "terminal_run",
       .title = "Run a command",
       .description =
-          "Run a command in your computer and get its output (stdout and stderr as they came), "
-          "exit "
-          "code, duration and memory. Each run is a new process: cd and variables do not carry "
-          "over; files do. After 45 s (or wait_ms) it answers \"still running\" with a run handle "
-          "while the program goes on: terminal_read waits for more, terminal_kill stops it. Long "
-          "output is cut in the middle; terminal_read pages it (kept: the last 1 MiB). pty: true "
-          "shows the screen of interactive programs; type with terminal_write. You are not root: "
-          "pip, npm and apt-get download work where the network rules allow, apt-get install does "
-          "not.",
+          "Run a command in your computer; answers with its output, exit code, duration and "
+          "memory. Each run is a new process: cd and variables do not carry over, files do. After "
+          "45 s (or wait_ms) it answers \"still running\" with a run handle: terminal_read waits "
+          "for more, terminal_kill stops it. Long output is cut in the middle; terminal_read pages "
+          "it. pty shows the screen of interactive programs. You are not root: pip, npm and "
+          "apt-get download work where network rules allow, apt-get install does not.",
       .fields = run_fields,
       .args_size = sizeof(struct run_args),
       .flags = TOOL_DESTROYS | TOOL_OPEN_WORLD,

@@ -15,18 +15,20 @@ extern const struct toolset toolset_computer;
 extern const struct toolset toolset_terminal;
 extern const struct toolset toolset_code;
 extern const struct toolset toolset_file;
+extern const struct toolset toolset_storage;
+extern const struct toolset toolset_memory;
+extern const struct toolset toolset_llm;
+extern const struct toolset toolset_agent;
 
 /** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an
  * unknown one and lists those that exist. */
 NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
 
 /** The optional argument that every tool with a computer has. */
-#define TOOLKIT_COMPUTER_FIELD(type)                                                      \
-    {                                                                                     \
-        .name = "computer",                                                               \
-        .description =                                                                    \
-            "Handle from computer_create. Default: your own computer, made on first use", \
-        .kind = JSON_KIND_STRING, .offset = offsetof(type, computer), .min = 1, .max = 64 \
+#define TOOLKIT_COMPUTER_FIELD(type)                                                  \
+    {                                                                                 \
+        .name = "computer", .description = "From computer_create; default: your own", \
+        .kind = JSON_KIND_STRING, .offset = offsetof(type, computer)                  \
     }
 
 /** The computer that is meant; @handle may be NULL.  A reference. */

@@ -2,14 +2,13 @@
 
 #include <string.h>
 
+#include "kernel/base/buf.h"
 #include "kernel/toolmgr.h"
 
 /* The order in which tools are listed to a model: making a computer, then using it. */
 static const struct toolset *const toolsets[] = {
-    &toolset_computer,
-    &toolset_terminal,
-    &toolset_code,
-    &toolset_file,
+    &toolset_computer, &toolset_terminal, &toolset_code, &toolset_file,
+    &toolset_memory,   &toolset_storage,  &toolset_llm,  &toolset_agent,
 };
 
 static bool group_known(const char *name)
@@ -44,11 +43,14 @@ bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error 
     json_array_foreach (groups, i, group) {
         const char *text = json_string_value(group);
 
-        if (!text || !group_known(text))
-            return error_set(err, ERR_INVALID,
-                             "no group of tools is called \"%s\"; there are computer, terminal, "
-                             "code and file",
-                             text ? text : "");
+        if (!text || !group_known(text)) {
+            CLEANUP(buf_fini) struct buf known = BUF_INIT;
+
+            for (i = 0; i < ARRAY_LEN(toolsets); i++)
+                (void)buf_printf(&known, "%s%s", i ? ", " : "", toolsets[i]->name);
+            return error_set(err, ERR_INVALID, "no group of tools is called \"%s\"; there are %s",
+                             text ? text : "", buf_str(&known));
+        }
     }
     for (i = 0; i < ARRAY_LEN(toolsets); i++)
         if (group_wanted(groups, toolsets[i]->name) && !toolmgr_add(tools, toolsets[i], err))

@@ -6,10 +6,11 @@
  *   notebook run "uname -a"
  *   notebook count
  *
- * It shows three modules of libaios without any model: memory, storage and action.
+ * It shows three modules of libaios without any model: memory, action and storage.
  * Build: cc notebook.c -o notebook $(pkg-config --cflags --libs aios)
  */
 #include <aios.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,66 +21,49 @@ static int fail(const struct aios_error *err)
     return 1;
 }
 
-static int print(char *text, const struct aios_error *err)
+/* Notes stay when this program has ended; a later one finds them by their words. */
+static int remember(struct aios *a, const char *text, const char *const *tags)
 {
-    if (!text)
-        return fail(err);
-    puts(text);
-    free(text);
+    struct aios_error err;
+    char *id = aios_remember(a, text, tags, &err);
+
+    if (!id)
+        return fail(&err);
+    puts(id);
+    free(id);
     return 0;
 }
 
-/* A number that survives us: two of us may count at once, so the version is the condition. */
-static int count(struct aios *a)
+static int recall(struct aios *a, const char *text)
 {
     struct aios_error err;
+    char *notes = aios_recall(a, text, 5, &err);
 
-    for (;;) {
-        struct aios_storage_query get = { .op = AIOS_STORAGE_GET, .key = "count" };
-        struct aios_reply *had = aios_storage(a, &get, &err);
-        long n = had ? strtol(aios_reply_text(had), NULL, 10) : 0;
-        struct aios_storage_query put = { .op = AIOS_STORAGE_PUT,
-                                          .key = "count",
-                                          .if_version = -1 };
-        struct aios_reply *done;
-        char text[32];
-
-        aios_reply_free(had);
-        if (!had && err.code != AIOS_REFUSED)
-            return fail(&err);
-        put.len = (size_t)snprintf(text, sizeof text, "%ld", n + 1);
-        put.data = text;
-        put.if_version = had ? -1 : 0;
-        done = aios_storage(a, &put, &err);
-        if (done) {
-            aios_reply_free(done);
-            printf("%ld\n", n + 1);
-            return 0;
-        }
-        if (err.code != AIOS_REFUSED || had)
-            return fail(&err);
-    }
+    if (!notes)
+        return fail(&err);
+    fputs(notes, stdout);
+    free(notes);
+    return 0;
 }
 
-/* In a computer of its own, not here. */
+/* In a computer of the agent's own, not in ours. */
 static int run(struct aios *a, const char *command)
 {
     struct aios_tool_query query = { .tool = "terminal_run" };
     struct aios_error err;
     struct aios_reply *reply;
+    char *quoted = aios_quote(command, &err);
     char arguments[4096];
-    size_t at = 0;
+    int len;
 
-    /* The one string in JSON that a command needs. */
-    at += (size_t)snprintf(arguments, sizeof arguments, "{\"command\":\"");
-    for (; *command && at < sizeof arguments - 8; command++) {
-        if (*command == '"' || *command == '\\')
-            arguments[at++] = '\\';
-        if ((unsigned char)*command < ' ')
-            return fprintf(stderr, "notebook: one line, please\n"), 1;
-        arguments[at++] = *command;
+    if (!quoted)
+        return fail(&err);
+    len = snprintf(arguments, sizeof arguments, "{\"command\": %s}", quoted);
+    free(quoted);
+    if (len < 0 || (size_t)len >= sizeof arguments) {
+        fprintf(stderr, "notebook: the command is too long\n");
+        return 1;
     }
-    (void)snprintf(arguments + at, sizeof arguments - at, "\"}");
     query.arguments = arguments;
     reply = aios_tool(a, &query, &err);
     if (!reply)
@@ -89,19 +73,57 @@ static int run(struct aios *a, const char *command)
     return 0;
 }
 
+/* The number that was kept last, and on which version it stands. */
+static bool read_count(struct aios *a, unsigned long *ret, uint64_t *ret_version,
+                       struct aios_error *err)
+{
+    char *text = aios_get(a, "count", NULL, ret_version, err);
+
+    if (!text) {
+        *ret = 0;
+        *ret_version = 0;
+        return err->code == AIOS_REFUSED; /* there is none yet */
+    }
+    *ret = strtoul(text, NULL, 10);
+    free(text);
+    return true;
+}
+
+/* A number that survives us.  Others may be counting too: ours is kept only on top of the version
+ * that was read, and where somebody was faster we read again. */
+static int count(struct aios *a)
+{
+    uint64_t version, tried = UINT64_MAX;
+    struct aios_error err;
+    unsigned long last;
+    char next[32];
+
+    while (read_count(a, &last, &version, &err)) {
+        int len = snprintf(next, sizeof next, "%lu", last + 1);
+
+        if (aios_put_if(a, "count", next, (size_t)len, version, NULL, &err)) {
+            puts(next);
+            return 0;
+        }
+        if (err.code != AIOS_REFUSED || version == tried)
+            break; /* twice for the same version: nobody was faster, there is another reason */
+        tried = version;
+    }
+    return fail(&err);
+}
+
 int main(int argc, char **argv)
 {
     struct aios_error err;
-    struct aios *a;
+    struct aios *a = aios_connect(&(struct aios_options){ .agent = "notebook" }, &err);
     int code = 2;
 
-    a = aios_connect(&(struct aios_options){ .agent = "notebook" }, &err);
     if (!a)
         return fail(&err);
     if (argc >= 3 && strcmp(argv[1], "remember") == 0)
-        code = print(aios_remember(a, argv[2], (const char *const *)argv + 3, &err), &err);
+        code = remember(a, argv[2], (const char *const *)argv + 3);
     else if (argc == 3 && strcmp(argv[1], "recall") == 0)
-        code = print(aios_recall(a, argv[2], 5, &err), &err);
+        code = recall(a, argv[2]);
     else if (argc == 3 && strcmp(argv[1], "run") == 0)
         code = run(a, argv[2]);
     else if (argc == 2 && strcmp(argv[1], "count") == 0)

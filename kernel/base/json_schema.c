@@ -38,10 +38,22 @@ static bool put_choices(json_t *schema, const struct json_field *f)
 /* A fallback outside the bounds, or the largest number, only marks that nothing was given. */
 static bool wants_default(const struct json_field *f)
 {
-    if (f->required || f->kind == JSON_KIND_BOOL)
-        return !f->required;
+    if (f->required)
+        return false;
+    if (f->kind == JSON_KIND_BOOL)
+        return f->fallback != 0; /* false is what everybody expects */
     return f->fallback != 0 && f->fallback != INT64_MAX &&
            !(json_has_min(f) && f->fallback < f->min) && !(json_has_max(f) && f->fallback > f->max);
+}
+
+/* That a name or a path is not empty goes without saying: the list of tools is read by a model. */
+static bool put_length(json_t *schema, const struct json_field *f)
+{
+    struct json_field said = *f;
+
+    if (said.min == 1 && said.max)
+        said.min = 0;
+    return put_bounds(schema, &said, "minLength", "maxLength", true);
 }
 
 static bool put_object(json_t *schema, const struct json_field *fields);
@@ -75,8 +87,7 @@ static bool describe_kind(json_t *schema, const struct json_field *f)
     switch (f->kind) {
     case JSON_KIND_STRING:
     case JSON_KIND_TEXT:
-        return put(schema, "type", json_string("string")) &&
-               put_bounds(schema, f, "minLength", "maxLength", true);
+        return put(schema, "type", json_string("string")) && put_length(schema, f);
     case JSON_KIND_INT:
         return put(schema, "type", json_string("integer")) &&
                put_bounds(schema, f, "minimum", "maximum", false) &&

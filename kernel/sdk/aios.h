@@ -1,5 +1,5 @@
 /*
- * libaios - what a program links to be an agent of an AIOS kernel.
+ * aios - libaios, what a program links to be an agent of an AIOS kernel.
  *
  * The kernel runs as `aios serve`; a program connects to its socket, says who it is, and asks.
  * There are four kinds of queries (to models, tools, memory and storage), and on them four modules:
@@ -20,6 +20,9 @@
 
 #ifdef __cplusplus
 extern "C" {
+#endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
 #endif
 
 #define AIOS_SDK_VERSION 1
@@ -72,8 +75,11 @@ void aios_reply_free(struct aios_reply *r);
 /** All text of the answer, "" for none. */
 const char *aios_reply_text(const struct aios_reply *r);
 
-/** The answer as JSON where it is data, else NULL. */
+/** The answer as JSON where it is data, else NULL.  What it holds stands beside each query. */
 const char *aios_reply_json(const struct aios_reply *r);
+
+/** The bytes that AIOS_STORAGE_GET has read, with a NUL after them; NULL for other answers. */
+const void *aios_reply_value(const struct aios_reply *r, size_t *ret_len);
 
 size_t aios_reply_images(const struct aios_reply *r);
 
@@ -83,7 +89,8 @@ const void *aios_reply_image(const struct aios_reply *r, size_t index, size_t *r
 
 /* ---- queries ---- */
 
-/** To a model.  Either @prompt or @messages. */
+/** To a model.  Either @prompt or @messages.  The reply's JSON: text, tool_calls [{id, name,
+ * arguments}], finish, provider, model, input_tokens, output_tokens. */
 struct aios_llm_query {
     const char *prompt;
     const char *messages; /* JSON: [{"role": "user", "content": "…"}, …] */
@@ -105,31 +112,37 @@ struct aios_tool_query {
 };
 
 enum aios_memory_op {
-    AIOS_MEMORY_ADD,    /* text, tags, sharing; the reply's JSON has "id" */
-    AIOS_MEMORY_GET,    /* id */
-    AIOS_MEMORY_UPDATE, /* id, text, tags */
+    AIOS_MEMORY_ADD,    /* text, tags, share.  JSON: id, version */
+    AIOS_MEMORY_GET,    /* id, offset.  JSON: id, version, text, and where it goes on, next */
+    AIOS_MEMORY_UPDATE, /* id, text, tags, share.  JSON: id, version */
     AIOS_MEMORY_REMOVE, /* id */
-    AIOS_MEMORY_SEARCH, /* text, tags, limit, semantic, shared */
+    AIOS_MEMORY_SEARCH, /* text, tags, since, until, limit, offset, semantic, shared */
 };
 
 struct aios_memory_query {
     enum aios_memory_op op;
     const char *id, *text;
-    const char *const *tags; /* NULL-terminated; may be NULL */
-    const char *share;       /* "private", "group" or "all"; NULL: private */
-    bool semantic, shared;
-    int limit; /* 0: the kernel's */
+    const char *const *tags;   /* NULL-terminated; NULL: none, or as they were */
+    const char *share;         /* "private", "group" or "all"; NULL: private, or as it was */
+    const char *since, *until; /* when it was changed: "2026-11-21T09:30Z", "7d" (ago) */
+    bool semantic;             /* by meaning, not by words */
+    bool shared;               /* also what others share */
+    int limit;                 /* 0: the kernel's */
+    int64_t offset;            /* SEARCH: notes to pass over; GET: byte to begin at */
     int64_t timeout_ms;
 };
 
 enum aios_storage_op {
-    AIOS_STORAGE_PUT,      /* key, data, len, if_version */
-    AIOS_STORAGE_GET,      /* key, or token; version */
-    AIOS_STORAGE_LIST,     /* prefix in key (may be NULL), cursor */
-    AIOS_STORAGE_DELETE,   /* key, if_version */
-    AIOS_STORAGE_VERSIONS, /* key */
-    AIOS_STORAGE_ROLLBACK, /* key, version */
-    AIOS_STORAGE_SHARE,    /* key, seconds */
+    AIOS_STORAGE_PUT,    /* key, data, len, if_version.  JSON: version, bytes */
+    AIOS_STORAGE_GET,    /* key and version, or token; offset, max.  JSON: version, bytes (of all),
+                            offset, end; the bytes: aios_reply_value() */
+    AIOS_STORAGE_LIST,   /* key: what they begin with; cursor.  JSON: keys [{key, version, bytes,
+                            time}], and where there are more, cursor */
+    AIOS_STORAGE_DELETE, /* key, if_version, purge.  JSON: version, unless purged */
+    AIOS_STORAGE_VERSIONS, /* key.  JSON: versions [{version, bytes or deleted, time}], newest first
+                            */
+    AIOS_STORAGE_ROLLBACK, /* key; version or time.  JSON: version */
+    AIOS_STORAGE_SHARE,    /* key, version, seconds.  JSON: token */
 };
 
 struct aios_storage_query {
@@ -137,9 +150,14 @@ struct aios_storage_query {
     const char *key, *cursor, *token;
     const void *data;
     size_t len;
-    uint64_t version;   /* 0: the newest */
-    int64_t if_version; /* -1: whatever is there; 0: nothing may be; else that one must be newest */
-    int64_t seconds;
+    uint64_t version;    /* 0: the newest */
+    bool conditional;    /* PUT, DELETE: only if the newest version is */
+    uint64_t if_version; /* this one; 0: if there is none */
+    bool purge;          /* forget the versions too */
+    const char *time;    /* "2026-11-21T09:30:00Z" */
+    int64_t seconds;     /* how long a token holds; 0: the kernel's */
+    uint64_t offset;
+    size_t max; /* 0: as much as fits an answer */
     int64_t timeout_ms;
 };
 
@@ -152,6 +170,10 @@ struct aios_reply *aios_memory(struct aios *a, const struct aios_memory_query *q
                                struct aios_error *err);
 struct aios_reply *aios_storage(struct aios *a, const struct aios_storage_query *query,
                                 struct aios_error *err);
+
+/** @text as a JSON string, quotes included, for free(): to make arguments without a JSON library.
+ */
+char *aios_quote(const char *text, struct aios_error *err);
 
 /** The kernel's tools as JSON, [{"name", "description", "parameters"}], in the form that
  *  aios_llm_query.tools takes; for free().  @prefix: only those whose name begins so; NULL: all. */
@@ -208,27 +230,46 @@ char *aios_pursue(struct aios *a, struct aios_plan *p, const char *goal, unsigne
 
 /* ---- memory ---- */
 
-/** The new note's id, for free(). */
+/** The new note's id, for free().  @tags: NULL-terminated; may be NULL. */
 char *aios_remember(struct aios *a, const char *text, const char *const *tags,
                     struct aios_error *err);
 
 /** The notes that fit best, as text for a prompt, for free(); "" when there is none. */
 char *aios_recall(struct aios *a, const char *text, int limit, struct aios_error *err);
+
+/** The whole text of one note, for free(). */
+char *aios_note(struct aios *a, const char *id, struct aios_error *err);
 bool aios_forget(struct aios *a, const char *id, struct aios_error *err);
 
 /* ---- storage ---- */
 
-/** *ret_version may be NULL. */
+/** @ret_version may be NULL. */
 bool aios_put(struct aios *a, const char *key, const void *data, size_t len, uint64_t *ret_version,
               struct aios_error *err);
 
-/** The whole value, NUL-terminated for convenience, for free(). */
-void *aios_get(struct aios *a, const char *key, size_t *ret_len, struct aios_error *err);
+/** Only if @if_version is the newest (0: if there is none): else AIOS_REFUSED, nothing changed. */
+bool aios_put_if(struct aios *a, const char *key, const void *data, size_t len, uint64_t if_version,
+                 uint64_t *ret_version, struct aios_error *err);
+
+/** The whole newest value, with a NUL after it, for free().  @ret_len and @ret_version may be
+ * NULL. */
+void *aios_get(struct aios *a, const char *key, size_t *ret_len, uint64_t *ret_version,
+               struct aios_error *err);
 bool aios_delete(struct aios *a, const char *key, struct aios_error *err);
 
 /** @key's content as it was in @version becomes its newest. */
 bool aios_rollback(struct aios *a, const char *key, uint64_t version, struct aios_error *err);
 
+/** A token with which any agent of this kernel can read @key for @seconds (0: the kernel's choice);
+ * for free(). */
+char *aios_share(struct aios *a, const char *key, int64_t seconds, struct aios_error *err);
+
+/** What @token gives, as from aios_get(). */
+void *aios_get_shared(struct aios *a, const char *token, size_t *ret_len, struct aios_error *err);
+
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

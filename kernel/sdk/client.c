@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #define META        "io.modelcontextprotocol/"
 #define PIECE       ((size_t)64 << 10)
 #define AGENT_BYTES 65
+#define LONGEST_MS  (INT64_C(366) * 86400 * 1000) /* so that sums with it fit */
 
 struct aios {
     int fd;
@@ -51,6 +53,21 @@ static int64_t now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int64_t in_ms(int64_t timeout_ms)
+{
+    return now_ms() + (timeout_ms < LONGEST_MS ? timeout_ms : LONGEST_MS);
+}
+
+int64_t sdk_deadline_ms(const struct aios *a, int64_t timeout_ms)
+{
+    return in_ms(timeout_ms > 0 ? timeout_ms : a->timeout_ms);
+}
+
+int64_t sdk_left_ms(int64_t deadline_ms)
+{
+    return deadline_ms - now_ms();
 }
 
 /* ---- bytes ---- */
@@ -102,7 +119,7 @@ static bool receive(struct aios *a, int64_t deadline_ms, struct aios_error *err)
 {
     ssize_t n;
 
-    if (a->in_len > SDK_MESSAGE_MAX)
+    if (a->in_len > SDK_ANSWER_MAX)
         return lost(a, err, "an answer is too long");
     if (a->in_cap - a->in_len < PIECE) {
         size_t cap = a->in_cap ? a->in_cap * 2 : 2 * PIECE;
@@ -124,6 +141,24 @@ static bool receive(struct aios *a, int64_t deadline_ms, struct aios_error *err)
     return true;
 }
 
+/* @line as JSON.  What else comes there is not to be trusted either. */
+static json_t *read_line(struct aios *a, const char *line, size_t len, struct aios_error *err)
+{
+    json_error_t why;
+    json_t *message = json_loadb(line, len, JSON_ALLOW_NUL, &why);
+
+    if (json_is_object(message))
+        return message;
+    if (!message && !why.text[0]) { /* jansson has words for all else */
+        sdk_fail(err, AIOS_NOMEM, "out of memory for an answer");
+        return NULL;
+    }
+    json_decref(message);
+    a->broken = true;
+    sdk_fail(err, AIOS_PROTOCOL, "the kernel sent a line that is no message");
+    return NULL;
+}
+
 /* The next whole line as JSON; NULL with *err. */
 static json_t *next_message(struct aios *a, int64_t deadline_ms, struct aios_error *err)
 {
@@ -141,15 +176,11 @@ static json_t *next_message(struct aios *a, int64_t deadline_ms, struct aios_err
             continue;
         }
         len = (size_t)(end - a->in);
-        message = json_loadb(a->in, len, JSON_ALLOW_NUL, NULL);
+        message = read_line(a, a->in, len, err);
         a->in_len -= len + 1;
         a->searched = 0;
         memmove(a->in, end + 1, a->in_len);
-        if (json_is_object(message))
-            return message;
-        json_decref(message);
-        sdk_fail(err, AIOS_PROTOCOL, "the kernel sent a line that is no message");
-        return NULL;
+        return message;
     }
 }
 
@@ -163,6 +194,11 @@ static bool send_message(struct aios *a, json_t *message, int64_t deadline_ms,
     json_decref(message);
     if (!text)
         return sdk_fail(err, AIOS_NOMEM, "out of memory for a question");
+    if (len >= SDK_QUESTION_MAX) {
+        free(text);
+        return sdk_fail(err, AIOS_INVALID, "the question is %zu bytes long and may have %zu", len,
+                        SDK_QUESTION_MAX);
+    }
     text[len] = '\n'; /* in the place of the NUL, which nobody needs any more */
     ok = send_all(a, text, len + 1, deadline_ms, err);
     free(text);
@@ -193,41 +229,54 @@ static void give_up(struct aios *a, json_int_t id)
                        now_ms() + 100, NULL);
 }
 
+/* Is it the answer to @id?  Without an id it is an error about what could not be read: ours, since
+ * nobody else asks. */
+static bool answers(const json_t *message, json_int_t id)
+{
+    const json_t *of = json_object_get(message, "id");
+
+    return !json_object_get(message, "method") &&
+           (json_integer_value(of) == id ||
+            (json_is_null(of) && json_object_get(message, "error")));
+}
+
 /* Answers of questions that were given up, and notifications, are passed over. */
 static json_t *await(struct aios *a, json_int_t id, int64_t deadline_ms, struct aios_error *err)
 {
     for (;;) {
         json_t *message = next_message(a, deadline_ms, err);
 
-        if (!message)
-            return NULL;
-        if (!json_object_get(message, "method") &&
-            json_integer_value(json_object_get(message, "id")) == id)
+        if (!message || answers(message, id))
             return message;
         json_decref(message);
     }
 }
 
+/* The result in @message (taken). */
 static json_t *result_of(json_t *message, struct aios_error *err)
 {
     json_t *result = json_object_get(message, "result");
+    const char *kind = json_string_value(json_object_get(result, "resultType"));
     const char *why =
         json_string_value(json_object_get(json_object_get(message, "error"), "message"));
 
-    if (json_is_object(result))
+    if (json_is_object(result) && (!kind || strcmp(kind, "complete") == 0)) {
         json_incref(result);
-    else if (why)
+        json_decref(message);
+        return result;
+    }
+    if (why)
         sdk_fail(err, AIOS_REFUSED, "%s", why);
     else
         sdk_fail(err, AIOS_PROTOCOL, "the kernel's answer has neither a result nor an error");
     json_decref(message);
-    return json_is_object(result) ? result : NULL;
+    return NULL;
 }
 
 json_t *sdk_request(struct aios *a, const char *method, json_t *params, int64_t timeout_ms,
                     struct aios_error *err)
 {
-    int64_t deadline_ms = now_ms() + (timeout_ms > 0 ? timeout_ms : a->timeout_ms);
+    int64_t deadline_ms = sdk_deadline_ms(a, timeout_ms);
     struct aios_error why = { .code = AIOS_OK };
     json_int_t id = ++a->last_id;
     json_t *message;
@@ -257,61 +306,95 @@ json_t *sdk_request(struct aios *a, const char *method, json_t *params, int64_t 
 json_t *sdk_call_tool(struct aios *a, const char *name, json_t *arguments, int64_t timeout_ms,
                       struct aios_error *err)
 {
-    json_t *params =
-        arguments ? json_pack("{s:s, s:o}", "name", name, "arguments", arguments) : NULL;
+    json_t *params;
 
+    errno = 0;
+    params = arguments ? json_pack("{s:s, s:o}", "name", name, "arguments", arguments) : NULL;
+    if (!params && arguments && errno != ENOMEM) {
+        sdk_fail(err, AIOS_INVALID, "the tool's name is not UTF-8");
+        return NULL;
+    }
     return sdk_request(a, "tools/call", params, timeout_ms, err);
 }
 
 /* ---- connecting ---- */
 
-static bool connect_to(struct aios *a, const char *path, struct aios_error *err)
+static bool connect_to(const char *path, int64_t timeout_ms, int *ret_fd, struct aios_error *err)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct timeval most = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
+    int fd, rc;
 
     if (strlen(path) >= sizeof address.sun_path)
         return sdk_fail(err, AIOS_INVALID, "the socket's path is too long: %s", path);
     memcpy(address.sun_path, path, strlen(path) + 1);
-    a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (a->fd < 0)
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
         return sdk_fail(err, AIOS_LOST, "a socket: %s", strerror(errno));
-    if (connect(a->fd, (const struct sockaddr *)&address, sizeof address) == 0)
+    /* Waits only where more programs connect than the kernel lets in at once. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
+    do
+        rc = connect(fd, (const struct sockaddr *)&address, sizeof address);
+    while (rc < 0 && errno == EINTR);
+    *ret_fd = fd;
+    if (rc == 0)
         return true;
     if (errno == EACCES || errno == EPERM)
-        return sdk_fail(err, AIOS_DENIED, "the kernel at %s does not let this user in", path);
-    return sdk_fail(err, AIOS_NO_SERVER,
-                    "no kernel listens at %s (%s); start one with `aios serve`", path,
-                    strerror(errno));
+        sdk_fail(err, AIOS_DENIED, "the kernel at %s does not let this user in", path);
+    else if (errno == EAGAIN)
+        sdk_fail(err, AIOS_TIMEOUT, "the kernel at %s is too busy to let anybody in", path);
+    else
+        sdk_fail(err, AIOS_NO_SERVER, "no kernel listens at %s (%s); start one with `aios serve`",
+                 path, strerror(errno));
+    close(fd);
+    return false;
+}
+
+/* As kernel/base/paths.c has it: a path that is not absolute counts as not set. */
+static const char *absolute(const char *variable)
+{
+    const char *value = getenv(variable);
+
+    return value && value[0] == '/' ? value : NULL;
 }
 
 /* Where `aios serve` listens when nobody says otherwise. */
 static bool usual_path(char *path, size_t size, struct aios_error *err)
 {
-    const char *socket_path = getenv("AIOS_SOCKET"), *home = getenv("AIOS_HOME");
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    const char *named = getenv("AIOS_SOCKET"), *aios_home = getenv("AIOS_HOME");
+    const char *runtime = absolute("XDG_RUNTIME_DIR"), *home = absolute("HOME");
     int len;
 
-    if (socket_path && *socket_path)
-        len = snprintf(path, size, "%s", socket_path);
-    else if (home && *home)
-        len = snprintf(path, size, "%s/run/aios.sock", home);
-    else if (runtime && *runtime)
+    if (named && *named)
+        len = snprintf(path, size, "%s", named);
+    else if (aios_home && *aios_home && *aios_home != '/')
+        return sdk_fail(err, AIOS_INVALID, "AIOS_HOME must be an absolute path, but is \"%s\"",
+                        aios_home);
+    else if (aios_home && *aios_home)
+        len = snprintf(path, size, "%s/run/aios.sock", aios_home);
+    else if (runtime)
         len = snprintf(path, size, "%s/aios/aios.sock", runtime);
     else if (geteuid() == 0)
         len = snprintf(path, size, "/run/aios/aios.sock");
+    else if (home)
+        len = snprintf(path, size, "%s/.local/state/aios/run/aios.sock", home);
     else
-        return sdk_fail(err, AIOS_INVALID, "name the kernel's socket, or set AIOS_SOCKET");
+        return sdk_fail(err, AIOS_INVALID,
+                        "name the kernel's socket, or set AIOS_SOCKET, HOME or AIOS_HOME");
     return (size_t)len < size || sdk_fail(err, AIOS_INVALID, "the socket's path is too long");
 }
 
 static bool greet(struct aios *a, const char *agent, struct aios_error *err)
 {
-    int64_t deadline_ms = now_ms() + a->timeout_ms;
-    json_t *answer;
+    int64_t deadline_ms = in_ms(a->timeout_ms);
+    json_t *greeting, *answer;
     const char *name, *why;
 
-    if (!send_message(a, json_pack("{s:{s:s}}", "aios", "agent", agent ? agent : ""), deadline_ms,
-                      err))
+    errno = 0;
+    greeting = json_pack("{s:{s:s}}", "aios", "agent", agent ? agent : "");
+    if (!greeting && errno != ENOMEM)
+        return sdk_fail(err, AIOS_INVALID, "the agent's name is not UTF-8");
+    if (!send_message(a, greeting, deadline_ms, err))
         return false;
     answer = next_message(a, deadline_ms, err);
     if (!answer)
@@ -328,33 +411,45 @@ static bool greet(struct aios *a, const char *agent, struct aios_error *err)
     return name != NULL;
 }
 
-struct aios *aios_connect(const struct aios_options *options, struct aios_error *err)
+static int64_t timeout_of(const struct aios_options *options)
 {
-    const struct aios_options none = { .socket = NULL };
-    char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    return options && options->timeout_ms > 0 ? options->timeout_ms : SDK_TIMEOUT_MS;
+}
+
+struct aios *sdk_attach(int fd, const struct aios_options *options, struct aios_error *err)
+{
     struct aios *a = calloc(1, sizeof *a);
 
-    options = options ? options : &none;
     if (!a) {
+        close(fd);
         sdk_fail(err, AIOS_NOMEM, "out of memory for a connection");
         return NULL;
     }
-    a->fd = -1;
-    a->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : SDK_TIMEOUT_MS;
-    if ((options->socket || usual_path(path, sizeof path, err)) &&
-        connect_to(a, options->socket ? options->socket : path, err) &&
-        greet(a, options->agent, err))
+    a->fd = fd;
+    a->timeout_ms = timeout_of(options);
+    if (greet(a, options ? options->agent : NULL, err))
         return a;
     aios_close(a);
     return NULL;
+}
+
+struct aios *aios_connect(const struct aios_options *options, struct aios_error *err)
+{
+    const char *named = options ? options->socket : NULL;
+    char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    int fd;
+
+    if ((!named && !usual_path(path, sizeof path, err)) ||
+        !connect_to(named ? named : path, timeout_of(options), &fd, err))
+        return NULL;
+    return sdk_attach(fd, options, err);
 }
 
 void aios_close(struct aios *a)
 {
     if (!a)
         return;
-    if (a->fd >= 0)
-        close(a->fd);
+    close(a->fd);
     free(a->in);
     free(a);
 }

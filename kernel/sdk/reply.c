@@ -15,6 +15,8 @@ struct image {
 struct aios_reply {
     json_t *result;
     char *text, *json;
+    void *value; /* NULL: not what a value was asked of */
+    size_t value_len;
     struct image images[IMAGES_MAX];
     size_t image_count;
 };
@@ -25,45 +27,21 @@ void aios_reply_free(struct aios_reply *r)
         return;
     for (size_t i = 0; i < r->image_count; i++)
         free(r->images[i].data);
+    free(r->value);
     free(r->text);
     free(r->json);
     json_decref(r->result);
     free(r);
 }
 
-/* ---- base64 ---- */
-
-static int digit(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Up to the padding or the first character that is none of base64's. */
-static unsigned char *decode(const char *text, size_t *ret_len)
-{
-    unsigned char *data = malloc(strlen(text) / 4 * 3 + 3);
-    unsigned bits = 0, have = 0;
-    size_t len = 0;
-
-    for (; data && *text && digit(*text) >= 0; text++) {
-        bits = (bits << 6 | (unsigned)digit(*text)) & 0xffffffu;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            data[len++] = (unsigned char)(bits >> have);
-        }
-    }
-    *ret_len = len;
-    return data;
-}
-
 /* ---- making ---- */
+
+static bool is_type(const json_t *block, const char *type)
+{
+    const char *is = json_string_value(json_object_get(block, "type"));
+
+    return is && strcmp(is, type) == 0;
+}
 
 static bool add_text(struct aios_reply *r, const char *text)
 {
@@ -81,12 +59,12 @@ static bool add_text(struct aios_reply *r, const char *text)
 
 static bool add_image(struct aios_reply *r, const json_t *block)
 {
-    const char *data = json_string_value(json_object_get(block, "data"));
+    const json_t *data = json_object_get(block, "data");
     struct image *image = &r->images[r->image_count];
 
-    if (!data || r->image_count == IMAGES_MAX)
+    if (!json_is_string(data) || r->image_count == IMAGES_MAX)
         return true;
-    image->data = decode(data, &image->len);
+    image->data = sdk_base64_decode(json_string_value(data), json_string_length(data), &image->len);
     image->type = json_string_value(json_object_get(block, "mimeType"));
     if (!image->data)
         return false;
@@ -100,12 +78,11 @@ static bool read_blocks(struct aios_reply *r)
     size_t i;
 
     json_array_foreach (json_object_get(r->result, "content"), i, block) {
-        const char *type = json_string_value(json_object_get(block, "type"));
         const char *text = json_string_value(json_object_get(block, "text"));
 
-        if (type && strcmp(type, "text") == 0 && text && !add_text(r, text))
+        if (is_type(block, "text") && text && !add_text(r, text))
             return false;
-        if (type && strcmp(type, "image") == 0 && !add_image(r, block))
+        if (is_type(block, "image") && !add_image(r, block))
             return false;
     }
     return r->text || add_text(r, "");
@@ -114,7 +91,7 @@ static bool read_blocks(struct aios_reply *r)
 struct aios_reply *sdk_reply(json_t *result, struct aios_error *err)
 {
     struct aios_reply *r = calloc(1, sizeof *r);
-    const json_t *data;
+    const json_t *data = json_object_get(result, "structuredContent");
 
     if (!r) {
         json_decref(result);
@@ -122,23 +99,62 @@ struct aios_reply *sdk_reply(json_t *result, struct aios_error *err)
         return NULL;
     }
     r->result = result;
-    data = json_object_get(result, "structuredContent");
     if (data)
         r->json = json_dumps(data, JSON_COMPACT);
     if (!read_blocks(r) || (data && !r->json)) {
-        aios_reply_free(r);
         sdk_fail(err, AIOS_NOMEM, "out of memory for an answer");
-        return NULL;
-    }
-    if (json_is_true(json_object_get(result, "isError"))) {
+    } else if (json_is_true(json_object_get(result, "isError"))) {
         sdk_fail(err, AIOS_REFUSED, "%s", r->text);
-        aios_reply_free(r);
-        return NULL;
+    } else if (!json_is_array(json_object_get(result, "content"))) {
+        sdk_fail(err, AIOS_PROTOCOL, "the kernel's answer has no content");
+    } else {
+        return r;
     }
-    return r;
+    aios_reply_free(r);
+    return NULL;
+}
+
+bool sdk_reply_set_data(struct aios_reply *r, json_t *data, struct aios_error *err)
+{
+    char *json = data ? json_dumps(data, JSON_COMPACT) : NULL;
+
+    if (!json || json_object_set(r->result, "structuredContent", data) < 0) {
+        free(json);
+        json_decref(data);
+        return sdk_fail(err, AIOS_NOMEM, "out of memory for an answer");
+    }
+    json_decref(data);
+    free(r->json);
+    r->json = json;
+    return true;
+}
+
+void sdk_reply_set_value(struct aios_reply *r, void *value, size_t len)
+{
+    free(r->value);
+    r->value = value;
+    r->value_len = len;
 }
 
 /* ---- looking ---- */
+
+const char *sdk_reply_block(const struct aios_reply *r, size_t index, size_t *ret_len)
+{
+    json_t *block;
+    size_t i;
+
+    json_array_foreach (json_object_get(r->result, "content"), i, block) {
+        json_t *text = json_object_get(block, "text");
+
+        if (!is_type(block, "text") || !json_is_string(text))
+            continue;
+        if (index-- == 0) {
+            *ret_len = json_string_length(text);
+            return json_string_value(text);
+        }
+    }
+    return NULL;
+}
 
 const char *aios_reply_text(const struct aios_reply *r)
 {
@@ -153,6 +169,13 @@ const char *aios_reply_json(const struct aios_reply *r)
 const json_t *sdk_reply_data(const struct aios_reply *r)
 {
     return json_object_get(r->result, "structuredContent");
+}
+
+const void *aios_reply_value(const struct aios_reply *r, size_t *ret_len)
+{
+    if (r->value)
+        *ret_len = r->value_len;
+    return r->value;
 }
 
 size_t aios_reply_images(const struct aios_reply *r)

@@ -1,6 +1,6 @@
 // Measures AIOS beside its peers, in one run, and prints ratios.  No test: nothing fails here.
 //
-//   tools/dev/bench [row …]    rows: start call memory run create whole pool idle sleep flood
+//   tools/dev/bench [row …]    rows: start call memory run create whole pool idle sleep flood dispatch arrivals notes vectors storage
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -240,6 +240,67 @@ if (wanted('flood')) {
   line('  computer_list meanwhile, p50', median(loud), 'us', 'before', median(quiet), 'flat');
   line('  computer_list meanwhile, p99', quantile(loud, 0.99), 'us', 'before', quantile(quiet, 0.99), 'flat');
   await server.close();
+}
+
+if (wanted('storage')) {
+  const folder = fs.mkdtempSync(path.join(home, 'storage-'));
+  for (const row of execFileSync(path.join(peers, 'bench_storage'), [folder], { encoding: 'utf8' }).trim().split('\n')) {
+    const [work, mine, theirs] = row.split(';');
+    line(`storage: ${work}`, Number(mine), 'us', work.startsWith('SQLite') ? 'one plain table' : 'write, fsync, rename',
+      Number(theirs), '1.3');
+  }
+}
+
+if (wanted('notes')) {
+  const folder = fs.mkdtempSync(path.join(home, 'notes-'));
+  const [save, ...kinds] = execFileSync(path.join(peers, 'bench_memory'), ['notes', folder], { encoding: 'utf8' })
+    .trim().split('\n').map((row) => row.split(' ').map(Number));
+  plain('memory_save, one note of 100,000', save[0], 'ms', '');
+  for (const [words, mine, theirs] of kinds)
+    line(`memory search, ${words} word${words > 1 ? 's' : ''}, 100,000 notes`, mine, 'us', 'plain FTS5', theirs, '1.2');
+}
+
+if (wanted('vectors')) {
+  const folder = fs.mkdtempSync(path.join(home, 'vectors-'));
+  const [width, mine, scalar, reading] = execFileSync(path.join(peers, 'bench_memory'), ['vectors', folder],
+    { encoding: 'utf8' }).trim().split(' ').map(Number);
+  line(`1,000,000 x 384 compared, ${width} wide`, mine, 'ms', 'one after the other', scalar, '');
+  line(`1,000,000 x 384 compared, ${width} wide`, mine, 'ms', 'reading those bytes', reading, '');
+}
+
+if (wanted('dispatch')) {
+  const dispatch = (...args) =>
+    JSON.parse(execFileSync(path.join(peers, 'bench_dispatch'), args, { env, encoding: 'utf8' }));
+  const perCall = new Map();
+  // Rounds in turn, so that a machine that is busy for a while is so for all alike.
+  const rounds = (args, sizes, calls) => {
+    const rates = new Map(sizes.map((agents) => [agents, []]));
+    for (let round = 0; round < 7; round++)
+      for (const agents of sizes)
+        rates.get(agents).push(dispatch('closed', `agents=${agents}`, `calls=${calls}`, 'workers=128', ...args).per_s);
+    return rates;
+  };
+  for (const [agents, rates] of rounds([], [1, 10, 100, 1000, 2000], 500000)) {
+    plain(`null call, ${agents} agents, median (best ${number(Math.max(...rates))})`, median(rates), '/s', '500000');
+    perCall.set(agents, 1e9 / Math.max(...rates));
+  }
+  line('  a call at best, slowest number of agents', Math.max(...perCall.values()), 'ns', 'fastest', Math.min(...perCall.values()), '1.5');
+  for (const policy of ['priority', 'sjf', 'rr', 'edf'])
+    for (const [agents, rates] of rounds([`policy=${policy}`], [1000], 300000))
+      plain(`  ${policy}, ${agents} agents, median`, median(rates), '/s', '500000');
+  for (const [agents, rates] of rounds(['fair=1'], [1000], 300000))
+    plain(`  fair share, ${agents} agents, median`, median(rates), '/s', '500000');
+  for (const [agents, rates] of rounds(['audit=1'], [1, 1000], 200000))
+    plain(`  with the audit, ${agents} agents, median`, median(rates), '/s', '100000');
+}
+
+if (wanted('arrivals')) {
+  for (const rate of [5, 20, 50, 500]) {
+    const r = JSON.parse(execFileSync(path.join(peers, 'bench_dispatch'),
+      ['open', 'class=llm', `rate=${rate}`, 'seconds=15', 'service_us=1', 'agents=10', 'audit=1'], { env, encoding: 'utf8' }));
+    plain(`model calls, ${rate} a second for 15 s, done`, r.calls - r.failed, `/${r.calls}`, 'all');
+    plain('  from asking to answered, p99', r.p99_us / 1e3, 'ms', '5');
+  }
 }
 
 fs.rmSync(home, { recursive: true, force: true });

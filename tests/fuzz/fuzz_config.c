@@ -29,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(!strncmp(err.text, "input: ", 7) && utf8_valid(err.text, strlen(err.text)));
         return 0;
     }
-    check(c->agent.name && c->computer.kind && c->log.level && c->audit.dir && c->tool.policy);
+    check(c->agent.name && c->computer.kind && c->log.level && c->audit.dir &&
+          c->tool.calls.policy);
     shown = config_show(c, &err);
     check(shown);
     again = config_parse(shown, strlen(shown), "shown", NULL, &err);

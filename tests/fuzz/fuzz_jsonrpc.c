@@ -43,6 +43,25 @@ static void check_answer(const struct buf *out, const json_t *id, const char *ha
     json_decref(answer);
 }
 
+/* A call that may bring an answer, and the question before it. */
+static void check_input(const struct jsonrpc *m, const struct revision *r)
+{
+    const char *state = NULL, *text = NULL;
+    const json_t *answer = NULL;
+    struct buf out = BUF_INIT;
+
+    check(!r->offers.sampling_tools || r->offers.sampling);
+    if (!revision_get_input(m->params, &state, &answer, &text))
+        check(text != NULL);
+    else
+        check((!answer || state) && (!answer || json_is_object(answer)));
+    check(jsonrpc_begin_result(&out, m->id));
+    check(revision_put_input("elicitation/create", m->params ? "{}" : NULL, "q_1", &out));
+    check(jsonrpc_end(&out));
+    check_answer(&out, m->id, "result");
+    buf_fini(&out);
+}
+
 /* As the server does it: judge, then answer with a result. */
 static void answer_request(const struct jsonrpc *m)
 {
@@ -76,6 +95,7 @@ static void answer_request(const struct jsonrpc *m)
     }
     check(jsonrpc_end(&out));
     check_answer(&out, m->id, "result");
+    check_input(m, &r);
     buf_clear(&out);
     check(jsonrpc_put_notification(&out, m->method, m->params));
     json_decref(parse_line(&out));

@@ -343,3 +343,45 @@ test('bounds what a client that never reads can pile up', async () => {
   raw.child.kill('SIGTERM');
   await raw.ended;
 });
+
+test('asks in the modern era by an answer, whose state is good once, for its own call, for a while', async () => {
+  const raw = new Raw({ config: { access: {
+    rules: [{ tool: 'computer_list', decision: 'ask' }], ask_timeout_s: 2 } } });
+  const able = { 'io.modelcontextprotocol/clientCapabilities': { elicitation: {} } };
+  const list = { name: 'computer_list', arguments: {} };
+  const accept = { inputResponses: { question: { action: 'accept', content: {} } } };
+  const ask = async () => {
+    const { result } = await raw.modern('tools/call', list, able);
+    assert.equal(result.resultType, 'input_required');
+    const [request] = Object.values(result.inputRequests);
+    assert.equal(request.method, 'elicitation/create');
+    assert.ok(result.requestState.length > 20);
+    return result.requestState;
+  };
+  const one = await ask();
+  const two = await ask();
+  assert.notEqual(one, two);
+  let answer = await raw.modern('tools/call', { ...list, ...accept, requestState: one }, able);
+  assert.deepEqual(answer.result.structuredContent, { computers: [] });
+  answer = await raw.modern('tools/call', { ...list, ...accept, requestState: one }, able);
+  assert.equal(answer.error.code, -32602);
+  answer = await raw.modern('tools/call', { name: 'terminal_run', arguments: { command: 'true' }, ...accept,
+    requestState: two }, able);
+  assert.equal(answer.error.code, -32602);
+  assert.match(answer.error.message, /belongs to another call/);
+  answer = await raw.modern('tools/call', { ...list, ...accept, requestState: 'q_made_up' }, able);
+  assert.equal(answer.error.code, -32602);
+  // Without its answer it is asked again; then its time runs out.
+  const again = (await raw.modern('tools/call', { ...list, requestState: two }, able)).result;
+  assert.equal(again.resultType, 'input_required');
+  const wrong = { name: 'computer_create', arguments: {}, requestState: again.requestState };
+  for (const end = Date.now() + 20000; ;) {
+    answer = await raw.modern('tools/call', wrong, able);
+    if (/none that is waited for/.test(answer.error.message)) break;
+    assert.ok(Date.now() < end);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  answer = await raw.modern('tools/call', { ...list, ...accept, requestState: again.requestState }, able);
+  assert.equal(answer.error.code, -32602);
+  await raw.close();
+});

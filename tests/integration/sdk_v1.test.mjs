@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { connectV1, good, handleIn, home, output, textOf, USER, withV1 } from './support.mjs';
+import { connectV1, good, handleIn, home, load, output, textOf, USER, withV1 } from './support.mjs';
 
 const GONE = 'c_00000000000000000000000000';
 
@@ -446,5 +446,109 @@ test('runs code that remembers, in every language', async () => {
     good(await run('python', 'x = "other"', { context: 'second' }));
     assert.match(good(await run('python', 'x')), /\b20\b/);
     assert.match(good(await run('python', 'x', { context: 'second' })), /other/);
+  });
+});
+
+// ---- what a rule leaves to a person ----
+
+const asking = {
+  access: {
+    rules: [
+      { tool: 'terminal_run', args: { command: '*rm -rf*' }, decision: 'deny' },
+      { tool: 'terminal_run', args: { command: 'echo *' }, decision: 'ask' },
+      { tool: 'computer_list', decision: 'ask' },
+    ],
+    ask_timeout_s: 1,
+  },
+};
+
+// A client whose person answers each question by @answer.
+const withPerson = async (answer, body) => {
+  const { ElicitRequestSchema } = await load('@modelcontextprotocol/sdk/types.js');
+  const questions = [];
+  const options = {
+    config: asking,
+    capabilities: { elicitation: {} },
+    prepare: (client) => client.setRequestHandler(ElicitRequestSchema, async ({ params }) => {
+      questions.push(params);
+      return answer(questions.length);
+    }),
+  };
+  await withV1((place) => body({ ...place, questions }), options);
+};
+
+test('asks the person about a call, and does what was answered', async () => {
+  await withPerson((n) => [
+    { action: 'accept', content: {} },
+    { action: 'decline' },
+    { action: 'cancel' },
+    { action: 'accept', content: { remember: true } },
+  ][n - 1], async ({ call, questions, dir }) => {
+    assert.equal(output(await call('terminal_run', { command: 'echo one', env: { KEY: 'hunter2' } })), 'one');
+    assert.match(questions[0].message, /Agent default wants to call the tool terminal_run/);
+    assert.match(questions[0].message, /"command":"echo one"/);
+    assert.match(questions[0].message, /rule 2: ask terminal_run with command=echo \*/);
+    assert.ok(!questions[0].message.includes('hunter2'));
+    assert.equal(questions[0].requestedSchema.properties.remember.type, 'boolean');
+    for (let i = 0; i < 2; i++) {
+      const no = await call('terminal_run', { command: 'echo two' });
+      assert.equal(no.isError, true);
+      assert.match(textOf(no), /terminal_run was not called.*the person said no/s);
+    }
+    assert.equal(output(await call('terminal_run', { command: 'echo four' })), 'four');
+    assert.equal(output(await call('terminal_run', { command: 'echo five' })), 'five'); // not asked again
+    assert.equal(output(await call('terminal_run', { command: 'true; echo six' })), 'six'); // not asked about
+    assert.equal(questions.length, 4);
+    const denied = await call('terminal_run', { argv: ['sh', '-c', 'x'], command: 'rm -rf /' });
+    assert.equal(denied.isError, true);
+    assert.match(textOf(denied), /rule 1: deny terminal_run with command=\*rm -rf\*/);
+    assert.ok(fs.existsSync(path.join(dir, 'state/audit/audit.db')));
+  });
+});
+
+test('takes silence, and a client that cannot ask, for no', async () => {
+  await withPerson(() => new Promise(() => {}), async ({ call }) => {
+    const no = await call('computer_list');
+    assert.equal(no.isError, true);
+    assert.match(textOf(no), /there was no answer within 1 s/);
+  });
+  await withV1(async ({ call }) => {
+    const no = await call('computer_list');
+    assert.equal(no.isError, true);
+    assert.match(textOf(no), /this client cannot ask/);
+  }, { config: asking });
+});
+
+test('a cancelled call ends the question', async () => {
+  let asked;
+  const reached = new Promise((done) => { asked = done; });
+  await withPerson(() => { asked(); return new Promise(() => {}); }, async ({ call }) => {
+    const abort = new AbortController();
+    const cancelled = call('terminal_run', { command: 'echo x' }, { signal: abort.signal });
+    await reached;
+    abort.abort('enough');
+    await assert.rejects(cancelled);
+    assert.equal(output(await call('terminal_run', { command: 'true; echo on' })), 'on');
+  });
+});
+
+// ---- the host's own model ----
+
+test('asks the model of the host', async () => {
+  const { CreateMessageRequestSchema } = await load('@modelcontextprotocol/sdk/types.js');
+  const asked = [];
+  await withV1(async ({ call }) => {
+    assert.match(good(await call('llm_query', { prompt: 'What is two and two?' })), /\bfour\b/);
+    assert.match(JSON.stringify(asked[0].messages), /two and two/);
+    const no = await call('llm_query', { prompt: 'refuse' });
+    assert.equal(no.isError, true);
+    assert.match(textOf(no), /not today/);
+  }, {
+    capabilities: { sampling: {} },
+    prepare: (client) => client.setRequestHandler(CreateMessageRequestSchema, async ({ params }) => {
+      asked.push(params);
+      if (JSON.stringify(params).includes('refuse')) throw Object.assign(new Error('not today'), { code: -1 });
+      return { role: 'assistant', model: 'of-the-host', stopReason: 'endTurn', content: { type: 'text', text: 'four' } };
+    }),
   });
 });

@@ -126,3 +126,62 @@ for (const [mode, era, version] of [['legacy', 'legacy', '2025-11-25'], ['auto',
     });
   });
 }
+
+// ---- what a rule leaves to a person ----
+
+for (const mode of ['legacy', 'auto', 'modern']) {
+  test(`${mode}: asks the person about a call, and does what was answered`, async () => {
+    const questions = [];
+    const answers = [
+      { action: 'accept', content: {} },
+      { action: 'decline' },
+      { action: 'accept', content: { remember: true } },
+    ];
+    await withV2(mode, async ({ call }) => {
+      assert.equal(output(await call('terminal_run', { command: 'echo one' })), 'one');
+      assert.match(questions[0].message, /Agent default wants to call the tool terminal_run/);
+      assert.match(questions[0].message, /"command":"echo one"/);
+      assert.equal(questions[0].requestedSchema.properties.remember.type, 'boolean');
+      const no = await call('terminal_run', { command: 'echo two' });
+      assert.equal(no.isError, true);
+      assert.match(textOf(no), /terminal_run was not called.*the person said no/s);
+      const many = await Promise.all([1, 2, 3].map((n) => call('terminal_run', { command: `echo ${n}` })));
+      many.forEach((result, i) => assert.equal(output(result), String(i + 1)));
+      assert.equal(output(await call('terminal_run', { command: 'echo last' })), 'last');
+      assert.equal(questions.length, 5);
+    }, {
+      config: { access: { rules: [{ tool: 'terminal_run', args: { command: 'echo *' }, decision: 'ask' }] } },
+      capabilities: { elicitation: { form: {} } },
+      prepare: (client) => client.setRequestHandler('elicitation/create', async ({ params }) => {
+        questions.push(params);
+        return answers[Math.min(questions.length, answers.length) - 1];
+      }),
+    });
+  });
+
+  test(`${mode}: is told that a client which cannot ask is denied`, async () => {
+    await withV2(mode, async ({ call }) => {
+      const no = await call('computer_list');
+      assert.equal(no.isError, true);
+      assert.match(textOf(no), /this client cannot ask/);
+    }, { config: { access: { rules: [{ tool: 'computer_list', decision: 'ask' }] } } });
+  });
+}
+
+// ---- the host's own model ----
+
+for (const mode of ['legacy', 'modern']) {
+  test(`${mode}: asks the model of the host`, async () => {
+    const asked = [];
+    await withV2(mode, async ({ call }) => {
+      assert.match(good(await call('llm_query', { prompt: 'What is two and two?' })), /\bfour\b/);
+      assert.match(JSON.stringify(asked[0].messages), /two and two/);
+    }, {
+      capabilities: { sampling: {} },
+      prepare: (client) => client.setRequestHandler('sampling/createMessage', async ({ params }) => {
+        asked.push(params);
+        return { role: 'assistant', model: 'of-the-host', stopReason: 'endTurn', content: { type: 'text', text: 'four' } };
+      }),
+    });
+  });
+}

@@ -41,17 +41,27 @@ export const environment = (dir) => ({
   PATH: process.env.PATH, HOME: dir, AIOS_HOME: dir, ...(USER ? { AIOS_PROGRAM } : {}),
 });
 
+// The options that give a server the configuration @config.
+const configured = (dir, config) => {
+  if (!config) return [];
+  const file = path.join(dir, 'test-config.json');
+  fs.writeFileSync(file, JSON.stringify(config));
+  return ['--config', file];
+};
+
 export const textOf = (result) =>
   result.content.filter((block) => block.type === 'text').map((block) => block.text).join('\n');
 
 // A client of the v1 SDK on a server of its own; close() ends both.
-export const connectV1 = async ({ dir = home(), args = [] } = {}) => {
+// @prepare gets the client before it connects, to set its handlers.
+export const connectV1 = async ({ dir = home(), args = [], config, capabilities = { roots: {} }, prepare } = {}) => {
   const { Client } = await load('@modelcontextprotocol/sdk/client/index.js');
   const { StdioClientTransport } = await load('@modelcontextprotocol/sdk/client/stdio.js');
   const transport = new StdioClientTransport({
-    command: AIOS, args: ['mcp', ...args], env: environment(dir), stderr: 'inherit',
+    command: AIOS, args: ['mcp', ...configured(dir, config), ...args], env: environment(dir), stderr: 'inherit',
   });
-  const client = new Client({ name: 'integration', version: '1' }, { capabilities: { roots: {} } });
+  const client = new Client({ name: 'integration', version: '1' }, { capabilities });
+  await prepare?.(client);
   return { client, transport, dir, connect: () => client.connect(transport) };
 };
 
@@ -68,14 +78,16 @@ export const withV1 = async (body, options) => {
 };
 
 // A client of the v2 SDK; era: legacy, auto or modern.
-export const connectV2 = async (era, { dir = home(), args = [] } = {}) => {
+export const connectV2 = async (era, { dir = home(), args = [], config, capabilities, prepare } = {}) => {
   const { Client } = await load('@modelcontextprotocol/client');
   const { StdioClientTransport } = await load('@modelcontextprotocol/client/stdio');
   const transport = new StdioClientTransport({
-    command: AIOS, args: ['mcp', ...args], env: environment(dir), stderr: 'inherit',
+    command: AIOS, args: ['mcp', ...configured(dir, config), ...args], env: environment(dir), stderr: 'inherit',
   });
   const mode = era === 'modern' ? { pin: '2026-07-28' } : era;
-  const client = new Client({ name: 'integration', version: '1' }, { versionNegotiation: { mode } });
+  const client = new Client({ name: 'integration', version: '1' },
+    { versionNegotiation: { mode }, ...(capabilities ? { capabilities } : {}) });
+  await prepare?.(client);
   await client.connect(transport);
   return { client, transport, dir };
 };
@@ -91,12 +103,7 @@ after(() => {
 export class Raw {
   constructor({ dir = home(), args = [], config } = {}) {
     this.dir = dir;
-    if (config) {
-      const file = path.join(dir, 'test-config.json');
-      fs.writeFileSync(file, JSON.stringify(config));
-      args = ['--config', file, ...args];
-    }
-    this.child = spawn(AIOS, ['mcp', ...args], {
+    this.child = spawn(AIOS, ['mcp', ...configured(dir, config), ...args], {
       env: environment(dir), stdio: ['pipe', 'pipe', 'inherit'],
     });
     started.add(this.child);

@@ -42,8 +42,8 @@ rule_includes() {
       awk '/^[0-9]+$/ { n = $0; if (p != "") { print n ":" p; p = "" } next } { p = $0 }')
   done < <(product)
   # Each outside library stays behind one file or one folder.
-  grep -nE '#include <(sqlite3|seccomp)\.h>' $(product) |
-    grep -vE '^(kernel/audit_[a-z]+\.c|sandbox/seccomp_gen\.c|sandbox/policy[a-z_]*\.[ch]):' |
+  grep -nE '#include <(sqlite3\.h|seccomp\.h|curl/|libpq)' $(product) |
+    grep -vE '^(kernel/(audit|storage|memory)_[a-z]+\.[ch]|sandbox/seccomp_gen\.c|sandbox/policy[a-z_]*\.[ch]|kernel/http_[a-z]+\.[ch]|kernel/storage_postgres[a-z_]*\.[ch]):' |
     sed 's/$/  (this library belongs to one place)/'
 }
 

@@ -250,7 +250,8 @@ static inline struct config config_of(const char *audit_dir)
                       .pids = 16,
                       .max_per_agent = 2 },
         .sandbox = { .cgroup = "none" },
-        .tool = { .policy = "fifo", .queue = 1024, .workers = 8, .call_timeout_ms = 60000 },
+        .tool = { .calls = { .policy = "fifo", .queue = 1024, .workers = 8 },
+                  .call_timeout_ms = 60000 },
         .audit = { .enabled = audit_dir != NULL, .dir = audit_dir ? audit_dir : "" },
         .log = { .level = "warn" },
         .source = "",
@@ -265,8 +266,9 @@ static inline struct place *place_new(struct place *p, int64_t workers, int64_t 
     *p = (struct place){ .dir = "/tmp/test_kernel.XXXXXX" };
     assert_non_null(mkdtemp(p->dir));
     p->config = config_of(p->dir);
-    p->config.tool.workers = workers;
-    p->config.tool.queue = queue;
+    p->config.tool.calls.workers = workers;
+    p->config.tool.calls.queue = queue;
+    p->config.llm.calls = p->config.tool.calls;
     p->config.access.rules = rules;
     p->loop = loop_new(&err);
     assert_ok(p->loop, err);

@@ -27,9 +27,10 @@
 
 #define UNUSED      __attribute__((unused))
 #define PATIENCE_NS (60 * CLOCK_NS_PER_S) /* only a bug makes anyone wait that long */
-#define META                                                                 \
+#define META_OF(capabilities)                                                \
     "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"," \
-    "\"io.modelcontextprotocol/clientCapabilities\":{}}"
+    "\"io.modelcontextprotocol/clientCapabilities\":{" capabilities "}}"
+#define META META_OF("")
 
 /* ---- tools ---- */
 
@@ -138,6 +139,38 @@ static inline bool tool_roots(struct tool_call *call, const void *args, struct e
     return result_data(call->result, json_pack("{s:o}", "roots", roots), err);
 }
 
+static inline bool tool_sample(struct tool_call *call, const void *args, struct error *err)
+{
+    json_t *params = json_pack("{s:i, s:[{s:s, s:{s:s, s:s}}]}", "maxTokens", 10, "messages",
+                               "role", "user", "content", "type", "text", "text", "2+2?");
+    json_t *reply;
+
+    (void)args;
+    reply = call->peer->sample(call->peer_arg, params, &call->wait, err);
+    json_decref(params);
+    if (!reply)
+        return false;
+    return result_data(call->result, json_pack("{s:o}", "reply", reply), err);
+}
+
+/* Asks twice, so that a call has more than one question. */
+static inline bool tool_confirm(struct tool_call *call, const void *args, struct error *err)
+{
+    json_t *schema =
+        json_pack("{s:s, s:{s:{s:s}}}", "type", "object", "properties", "name", "type", "string");
+    json_t *first = NULL, *second = NULL;
+    bool ok;
+
+    (void)args;
+    ok = call->peer->elicit(call->peer_arg, "One?", schema, &first, &call->wait, err) &&
+         call->peer->elicit(call->peer_arg, "Two?", schema, &second, &call->wait, err) &&
+         result_data(call->result, json_pack("{s:O, s:O}", "first", first, "second", second), err);
+    json_decref(schema);
+    json_decref(first);
+    json_decref(second);
+    return ok;
+}
+
 /* Says what the kernel says when a rule refuses a connection, and then waits at the gate. */
 static inline bool tool_event(struct tool_call *call, const void *args, struct error *err)
 {
@@ -170,6 +203,8 @@ static const struct tool fake_tools[] = {
     TOOL("wait", no_fields, char, tool_wait, 0),
     TOOL("roots", no_fields, char, tool_roots, 0),
     TOOL("event", no_fields, char, tool_event, 0),
+    TOOL("sample", no_fields, char, tool_sample, 0),
+    TOOL("confirm", no_fields, char, tool_confirm, 0),
 };
 
 static const struct toolset fake_set UNUSED = { .name = "fake",
@@ -179,6 +214,8 @@ static const struct toolset fake_set UNUSED = { .name = "fake",
 static const struct toolset few_set UNUSED = { .name = "fake", .tools = fake_tools, .count = 3 };
 
 /* ---- a place ---- */
+
+static json_t *place_rules UNUSED; /* access rules of the next place; borrowed */
 
 struct place {
     struct config config;
@@ -223,10 +260,11 @@ static inline void place_begin(struct place *p, int64_t workers, const struct to
                              .agent = { .name = "default", .group = "" },
                              .computer = { .kind = "sandbox", .max_per_agent = 2 },
                              .sandbox = { .cgroup = "none" },
-                             .tool = { .policy = "fifo",
-                                       .queue = 4096,
-                                       .workers = workers,
+                             .tool = { .calls = { .policy = "fifo",
+                                                  .queue = 4096,
+                                                  .workers = workers },
                                        .call_timeout_ms = 600000 },
+                             .access = { .rules = place_rules },
                              .audit = { .dir = "" },
                              .log = { .level = "error" },
                              .source = "",

@@ -47,9 +47,9 @@ static void every_key_has_its_default(void **state)
     assert_null(c->files.upload_from);
     assert_null(c->files.download_to);
     assert_true(c->files.client_roots);
-    assert_string_equal(c->tool.policy, "fifo");
-    assert_int_equal(c->tool.queue, 1024);
-    assert_int_equal(c->tool.workers, 128);
+    assert_string_equal(c->tool.calls.policy, "fifo");
+    assert_int_equal(c->tool.calls.queue, 1024);
+    assert_int_equal(c->tool.calls.workers, 128);
     assert_int_equal(c->tool.call_timeout_ms, 45000);
     assert_null(c->access.groups);
     assert_null(c->access.rules);
@@ -109,6 +109,13 @@ static void refuses_what_is_wrong_by_name(void **state)
         { "{\"sandbox\":{\"cgroup\":\"v3\"}}",
           "sandbox.cgroup must be one of \"auto\", \"v1\", \"v2\", \"none\"" },
         { "{\"tool\":{\"policy\":\"lifo\"}}", "did you mean \"fifo\"?" },
+        { "{\"llm\":{\"policy\":\"round\"}}", "llm.policy must be one of \"fifo\", \"priority\"" },
+        { "{\"llm\":{\"quantum_ms\":0}}", "llm.quantum_ms must be an integer from 1" },
+        { "{\"storage\":{\"workers\":2,\"workers_min\":3}}",
+          "storage.workers_min must be at most storage.workers, 2, but is 3" },
+        { "{\"memory\":{\"cpus\":\"all\"}}", "memory.cpus: processors are" },
+        { "{\"tool\":{\"cpus\":\"3-1\"}}", "tool.cpus: processors are" },
+        { "{\"tool\":{\"workers\":100000}}", "tool.workers must be an integer from 1 to" },
         { "{\"log\":{\"level\":\"loud\"}}", "log.level must be one of \"error\", \"warn\"" },
         { "{\"sandbox\":{\"host_uid\":0}}", "sandbox.host_uid must be an integer from 1" },
         { "{\"computer\":{\"allow\":\"*\"}}", "computer.allow must be an array of strings" },
@@ -125,8 +132,14 @@ static void refuses_what_is_wrong_by_name(void **state)
         { "{\"agent\":{\"name\":\"\"}}", "agent.name must be a string of 1 to 64 characters" },
         { "{\"access\":{\"rules\":[{\"tool\":\"*\"}]}}",
           "\"access.rules[0].decision\" is required" },
-        { "{\"access\":{\"rules\":[{\"tool\":\"*\",\"decision\":\"ask\"}]}}",
-          "access.rules[0].decision must be one of \"allow\", \"deny\"" },
+        { "{\"access\":{\"rules\":[{\"tool\":\"*\",\"decision\":\"maybe\"}]}}",
+          "access.rules[0].decision must be one of \"allow\", \"deny\", \"ask\"" },
+        { "{\"access\":{\"rules\":[{\"tool\":\"*\",\"decision\":\"ask\",\"args\":{\"path\":7}}]}}",
+          "access.rules[0].args.path" },
+        { "{\"access\":{\"quotas\":[{},{\"max_in_flight\":-1}]}}",
+          "access.quotas[1].max_in_flight" },
+        { "{\"access\":{\"ask_timeout_s\":0}}", "access.ask_timeout_s must be" },
+        { "{\"audit\":{\"max_mb\":-1}}", "audit.max_mb must be" },
         { "{\"access\":{\"rules\":[{\"tool\":\"*\",\"decision\":\"deny\",\"user\":\"x\"}]}}",
           "unknown key \"access.rules[0].user\"" },
         { "{\"agent\":{\"name\":\"\\u0000\"}}", "agent.name must not contain NUL" },
@@ -143,6 +156,38 @@ static void refuses_what_is_wrong_by_name(void **state)
     }
 }
 
+static void each_class_has_a_queue(void **state)
+{
+    struct error err = ERROR_INIT;
+    CLEANUP(config_freep)
+    struct config *c =
+        parse("{\"tool\":{\"policy\":\"priority\",\"ageing_ms\":50,\"workers_min\":4},"
+              "\"llm\":{\"policy\":\"rr\",\"quantum_ms\":250,\"fair\":true,\"cpus\":\"0-3,6\"},"
+              "\"storage\":{\"policy\":\"edf\",\"workers\":1,\"queue\":9,\"cpus\":\"node0\"}}",
+              NULL, &err);
+    (void)state;
+
+    assert_ok(c != NULL, err);
+    assert_string_equal(c->tool.calls.policy, "priority");
+    assert_int_equal(c->tool.calls.ageing_ms, 50);
+    assert_int_equal(c->tool.calls.workers_min, 4);
+    assert_int_equal(c->tool.calls.quantum_ms, 1000);
+    assert_string_equal(c->tool.calls.cpus, "");
+    assert_string_equal(c->llm.calls.policy, "rr");
+    assert_int_equal(c->llm.calls.quantum_ms, 250);
+    assert_int_equal(c->llm.calls.workers, 16);
+    assert_true(c->llm.calls.fair);
+    assert_string_equal(c->llm.calls.cpus, "0-3,6");
+    assert_string_equal(c->memory.calls.policy, "fifo");
+    assert_int_equal(c->memory.calls.workers, 4);
+    assert_int_equal(c->memory.calls.ageing_ms, 500);
+    assert_false(c->memory.calls.fair);
+    assert_string_equal(c->storage.calls.policy, "edf");
+    assert_int_equal(c->storage.calls.workers, 1);
+    assert_int_equal(c->storage.calls.queue, 9);
+    assert_string_equal(c->storage.calls.cpus, "node0");
+}
+
 static void what_is_overridden_goes_deep(void **state)
 {
     json_t *overrides = json("{\"computer\":{\"pids\":99},\"log\":{\"level\":\"info\"},"
@@ -157,7 +202,7 @@ static void what_is_overridden_goes_deep(void **state)
     assert_ok(c != NULL, err);
     assert_int_equal(c->computer.memory_mb, 64);
     assert_int_equal(c->computer.pids, 99);
-    assert_int_equal(c->tool.queue, 1024);
+    assert_int_equal(c->tool.calls.queue, 1024);
     assert_string_equal(c->log.level, "info");
     assert_true(json_equal(overrides, before)); /* and is left as it was */
     json_decref(overrides);
@@ -265,7 +310,7 @@ static void describes_every_key(void **state)
     assert_contains(
         text, "log.level  (one of \"error\", \"warn\", \"info\", \"debug\"; default \"warn\")");
     assert_contains(text, "agent.name  (string, 1 to 64 characters; default \"default\")");
-    assert_contains(text, "    decision  (one of \"allow\", \"deny\"; required)");
+    assert_contains(text, "    decision  (one of \"allow\", \"deny\", \"ask\"; required)");
     assert_true(utf8_valid(text, strlen(text)));
     for (const char *line = text; *line; line += strcspn(line, "\n") + 1)
         assert_in_range(strcspn(line, "\n"), 0, 100);
@@ -411,6 +456,7 @@ int main(void)
         cmocka_unit_test(every_key_has_its_default),
         cmocka_unit_test(reads_every_key),
         cmocka_unit_test(refuses_what_is_wrong_by_name),
+        cmocka_unit_test(each_class_has_a_queue),
         cmocka_unit_test(what_is_overridden_goes_deep),
         cmocka_unit_test(a_wrong_override_is_blamed_on_the_command_line),
         cmocka_unit_test(loads_the_users_file_or_the_defaults),

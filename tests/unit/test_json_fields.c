@@ -301,14 +301,14 @@ static void the_schema_says_what_the_checker_checks(void **state)
     assert_string_equal(
         buf_str(&out),
         "{\"type\":\"object\",\"properties\":{"
-        "\"command\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":20,"
+        "\"command\":{\"type\":\"string\",\"maxLength\":20,"
         "\"description\":\"Shell command to run\"},"
         "\"stdin\":{\"type\":\"string\",\"maxLength\":5,\"description\":\"Bytes for it\"},"
         "\"timeout_ms\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":600000,\"default\":45000,"
         "\"description\":\"Longest run\"},"
         "\"scale\":{\"type\":\"number\",\"minimum\":-1,\"maximum\":2,\"default\":1,"
         "\"description\":\"Factor\"},"
-        "\"pty\":{\"type\":\"boolean\",\"default\":false,\"description\":\"On a terminal\"},"
+        "\"pty\":{\"type\":\"boolean\",\"description\":\"On a terminal\"},"
         "\"keep\":{\"type\":\"boolean\",\"default\":true,\"description\":\"Keep it\"},"
         "\"mode\":{\"type\":\"string\",\"enum\":[\"shell\",\"direct\"],\"default\":\"direct\","
         "\"description\":\"How\"},"

@@ -321,7 +321,7 @@ static void refuses_a_policy_that_is_not_there(void **state)
     CLEANUP(loop_freep) struct loop *loop = loop_new(&err);
     (void)state;
 
-    config.tool.policy = "tea leaves";
+    config.tool.calls.policy = "tea leaves";
     assert_null(kernel_new(loop, &config, &err));
     assert_code(err, ERR_INVALID);
     assert_contains(err.text, "tea leaves");

@@ -342,6 +342,7 @@ static void a_cancel_ends_the_question(void **state)
 {
     struct place p;
     MESSAGE question = NULL;
+    MESSAGE withdrawn = NULL;
     (void)state;
 
     place_new(&p, 1);
@@ -349,6 +350,9 @@ static void a_cancel_ends_the_question(void **state)
     call(&p, "2", "roots", "");
     question = take(&p);
     cancel(&p, "2");
+    withdrawn = take(&p);
+    assert_string_equal(text_at(withdrawn, "method"), "notifications/cancelled");
+    assert_string_equal(text_at(withdrawn, "params.requestId"), text_at(question, "id"));
     assert_silence(&p);
     call(&p, "3", "wait", ""); /* the one worker is free again */
     sem_post(&gate);
@@ -370,7 +374,7 @@ static void asks_no_client_that_offers_no_roots(void **state)
     place_free(&p);
 }
 
-static void asks_nothing_in_the_modern_era(void **state)
+static void asks_no_modern_client_for_what_its_call_does_not_offer(void **state)
 {
     struct place p;
     MESSAGE m = NULL;
@@ -380,7 +384,7 @@ static void asks_nothing_in_the_modern_era(void **state)
     initialize(&p, "2025-11-25", "\"roots\":{}"); /* somebody's, but not this request's */
     call(&p, "2", "roots", META);
     m = take_answer(&p, 2, 0);
-    assert_string_equal(text_at(m, "result.content.0.text"), "nobody to ask");
+    assert_contains(text_at(m, "result.content.0.text"), "has no roots");
     place_free(&p);
 }
 
@@ -538,7 +542,7 @@ int main(void)
         cmocka_unit_test(says_that_the_client_would_not_tell),
         cmocka_unit_test(a_cancel_ends_the_question),
         cmocka_unit_test(asks_no_client_that_offers_no_roots),
-        cmocka_unit_test(asks_nothing_in_the_modern_era),
+        cmocka_unit_test(asks_no_modern_client_for_what_its_call_does_not_offer),
         cmocka_unit_test(logs_to_a_legacy_client_from_the_level_it_set),
         cmocka_unit_test(grades_events),
         cmocka_unit_test(logs_to_a_modern_request_while_it_runs),

@@ -1,113 +1,4 @@
-#include "mcp/peer.h"
-
-#include <pthread.h>
-#include <stdio.h>
-#include <time.h>
-
-#include "kernel/base/clock.h"
-#include "kernel/base/json.h"
-#include "tests/support/check.h"
-
-#define ASKERS      16
-#define PATIENCE_NS (60 * CLOCK_NS_PER_S)
-
-struct place {
-    struct loop *loop;
-    struct peer *peer;
-    int sent;
-    char last[200]; /* the last message that was sent */
-};
-
-/* A worker that asks for the roots. */
-struct asker {
-    pthread_t thread;
-    struct place *place;
-    struct cancel cancel;
-    struct wait wait;
-    json_t *roots;
-    struct error err;
-    atomic_bool done;
-};
-
-static void send(void *arg, const struct buf *message)
-{
-    struct place *p = arg;
-
-    p->sent++;
-    (void)snprintf(p->last, sizeof p->last, "%s", buf_str(message));
-}
-
-static void place_new(struct place *p, bool offers)
-{
-    struct error err = ERROR_INIT;
-
-    *p = (struct place){ .loop = loop_new(&err) };
-    assert_ok(p->loop, err);
-    p->peer = peer_new(p->loop, send, p, &err);
-    assert_ok(p->peer, err);
-    peer_offers(p->peer, offers);
-}
-
-static void place_free(struct place *p)
-{
-    peer_free(p->peer);
-    loop_free(p->loop);
-}
-
-static void *asker_main(void *arg)
-{
-    struct asker *a = arg;
-
-    a->roots = peer_tool()->roots(a->place->peer, &a->wait, &a->err);
-    atomic_store(&a->done, true);
-    return NULL;
-}
-
-static void asker_start(struct asker *a, struct place *p, int64_t timeout_ns)
-{
-    memset(a, 0, sizeof *a);
-    a->place = p;
-    cancel_init(&a->cancel);
-    a->wait = (struct wait){ .deadline_ns = clock_add_ns(clock_now_ns(), timeout_ns),
-                             .cancel = &a->cancel };
-    assert_int_equal(pthread_create(&a->thread, NULL, asker_main, a), 0);
-}
-
-static void turn(struct place *p, int64_t since_ns)
-{
-    loop_turn(p->loop, 5);
-    if (clock_now_ns() - since_ns > PATIENCE_NS)
-        fail_msg("nothing happens");
-}
-
-static void asker_join(struct asker *a)
-{
-    int64_t since_ns = clock_now_ns();
-
-    while (!atomic_load(&a->done))
-        turn(a->place, since_ns);
-    assert_int_equal(pthread_join(a->thread, NULL), 0);
-    cancel_fini(&a->cancel);
-}
-
-static void await_question(struct place *p, int sent)
-{
-    int64_t since_ns = clock_now_ns();
-
-    while (p->sent < sent)
-        turn(p, since_ns);
-    assert_int_equal(p->sent, sent);
-}
-
-static void answer(struct place *p, const char *line)
-{
-    struct jsonrpc m;
-
-    jsonrpc_read(line, strlen(line), &m);
-    assert_int_equal(m.kind, JSONRPC_RESPONSE);
-    peer_answer(p->peer, &m);
-    jsonrpc_fini(&m);
-}
+#include "tests/unit/peer_place.h"
 
 static void a_client_without_roots_is_not_asked(void **state)
 {
@@ -176,10 +67,13 @@ static void an_error_is_passed_on(void **state)
 {
     static const struct {
         const char *error, *want;
+        enum error_code code;
     } rows[] = {
-        { "{\"code\":-32601,\"message\":\"no roots today\"}", "roots/list: no roots today" },
-        { "{\"code\":-32601}", "answered with an error" },
-        { "7", "answered with an error" },
+        { "{\"code\":-32601,\"message\":\"no roots today\"}", "roots/list: no roots today",
+          ERR_UNSUPPORTED },
+        { "{\"code\":-1,\"message\":\"not for you\"}", "not for you", ERR_DENIED },
+        { "{\"code\":-32603}", "answered with an error", ERR_LOST },
+        { "7", "answered with an error", ERR_LOST },
     };
     (void)state;
 
@@ -196,7 +90,7 @@ static void an_error_is_passed_on(void **state)
         answer(&p, line);
         asker_join(&a);
         assert_null(a.roots);
-        assert_code(a.err, ERR_LOST);
+        assert_code(a.err, rows[i].code);
         assert_contains(a.err.text, rows[i].want);
         place_free(&p);
     }
@@ -265,6 +159,9 @@ static void a_cancel_ends_the_wait(void **state)
     asker_join(&a);
     assert_null(a.roots);
     assert_code(a.err, ERR_CANCELLED);
+    assert_int_equal(p.sent, 2); /* the client is told that nobody waits any more */
+    assert_string_equal(p.last, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\","
+                                "\"params\":{\"requestId\":\"aios-1\"}}\n");
     place_free(&p);
 }
 
@@ -375,6 +272,116 @@ static void freeing_waits_for_those_on_their_way_out(void **state)
     }
 }
 
+static void only_so_many_questions_are_open(void **state)
+{
+    static struct asker askers[PEER_QUESTIONS_MAX];
+    struct place p;
+    struct asker last;
+    (void)state;
+
+    place_new(&p, true);
+    for (unsigned i = 0; i < PEER_QUESTIONS_MAX; i++)
+        asker_start(&askers[i], &p, PATIENCE_NS);
+    await_question(&p, PEER_QUESTIONS_MAX);
+    asker_start(&last, &p, PATIENCE_NS);
+    asker_join(&last);
+    assert_code(last.err, ERR_LIMIT);
+    peer_close(p.peer);
+    for (unsigned i = 0; i < PEER_QUESTIONS_MAX; i++)
+        asker_join(&askers[i]);
+    place_free(&p);
+}
+
+/* ---- the modern era ---- */
+
+static void a_modern_answer_comes_with_its_state(void **state)
+{
+    json_t *yes = json_pack("{s:s}", "action", "accept");
+    struct place p;
+    struct asker a;
+    (void)state;
+
+    place_new_modern(&p);
+    assert_null(peer_waiting(p.peer, "q_00000000000000000000000000"));
+    asker_begin(&a, &p, ELICIT, json_object(), PATIENCE_NS);
+    await_question(&p, 1);
+    assert_string_equal(p.last, "elicitation/create {\"message\":\"May \\\"it\\\"?\","
+                                "\"requestedSchema\":{}}");
+    assert_true(id_is(p.state, "q"));
+    assert_ptr_equal(peer_waiting(p.peer, p.state), &p.caller);
+    assert_null(peer_waiting(p.peer, ""));
+    assert_false(peer_reply(p.peer, "q_00000000000000000000000000", yes));
+    /* An answer in the legacy form is none to a modern question. */
+    answer(&p, "{\"jsonrpc\":\"2.0\",\"id\":\"aios-1\",\"result\":{\"action\":\"accept\"}}");
+    assert_false(atomic_load(&a.done));
+    assert_true(peer_reply(p.peer, p.state, yes));
+    assert_false(peer_reply(p.peer, p.state, yes)); /* once */
+    assert_null(peer_waiting(p.peer, p.state));
+    asker_join(&a);
+    assert_ok(a.yes, a.err);
+    json_decref(a.roots);
+    json_decref(yes);
+    place_free(&p);
+}
+
+static void a_repeated_question_has_a_new_state(void **state)
+{
+    json_t *no = json_pack("{s:s}", "action", "decline");
+    char first[ID_SIZE];
+    struct place p;
+    struct asker a;
+    (void)state;
+
+    place_new_modern(&p);
+    asker_begin(&a, &p, ELICIT, json_object(), PATIENCE_NS);
+    await_question(&p, 1);
+    (void)snprintf(first, sizeof first, "%s", p.state);
+    assert_true(peer_repeat(p.peer, first));
+    assert_int_equal(p.sent, 2);
+    assert_string_not_equal(p.state, first);
+    assert_false(peer_repeat(p.peer, first));
+    assert_null(peer_waiting(p.peer, first));
+    assert_true(peer_reply(p.peer, p.state, no));
+    asker_join(&a);
+    assert_code(a.err, ERR_DENIED);
+    json_decref(no);
+    place_free(&p);
+}
+
+static void a_modern_question_ends_with_its_time(void **state)
+{
+    json_t *yes = json_pack("{s:s}", "action", "accept");
+    struct place p;
+    struct asker a;
+    (void)state;
+
+    place_new_modern(&p);
+    asker_begin(&a, &p, ELICIT, json_object(), PATIENCE_NS);
+    await_question(&p, 1);
+    cancel_raise(&a.cancel);
+    asker_join(&a);
+    assert_code(a.err, ERR_CANCELLED);
+    assert_int_equal(p.sent, 1); /* nothing is sent after it */
+    assert_null(peer_waiting(p.peer, p.state));
+    assert_false(peer_reply(p.peer, p.state, yes));
+    json_decref(yes);
+    place_free(&p);
+}
+
+static void a_call_that_cannot_be_answered_is_not_waited_for(void **state)
+{
+    struct place p;
+    struct asker a;
+    (void)state;
+
+    place_new_modern(&p);
+    p.deaf = true;
+    asker_begin(&a, &p, ELICIT, json_object(), PATIENCE_NS);
+    asker_join(&a);
+    assert_code(a.err, ERR_LOST);
+    place_free(&p);
+}
+
 static void the_error_may_be_left_out(void **state)
 {
     struct place p;
@@ -382,7 +389,7 @@ static void the_error_may_be_left_out(void **state)
     (void)state;
 
     place_new(&p, false);
-    assert_null(peer_tool()->roots(p.peer, &w, NULL));
+    assert_null(peer_tool()->roots(&p.caller, &w, NULL));
     place_free(&p);
 }
 
@@ -401,7 +408,7 @@ static void survives_every_allocation_failure(void **state)
         loop = loop_new(NULL);
         assert_non_null(loop);
         fault_arm(armed);
-        peer = peer_new(loop, send, NULL, &err);
+        peer = peer_new(loop, &wire, NULL, &err);
         FAULT_DONE(n);
         assert_int_equal(peer != NULL, n_last);
         if (!peer)
@@ -455,6 +462,11 @@ int main(void)
         cmocka_unit_test(closing_ends_every_wait_and_later_ones_at_once),
         cmocka_unit_test(each_of_many_gets_its_own_answer),
         cmocka_unit_test(freeing_waits_for_those_on_their_way_out),
+        cmocka_unit_test(only_so_many_questions_are_open),
+        cmocka_unit_test(a_modern_answer_comes_with_its_state),
+        cmocka_unit_test(a_repeated_question_has_a_new_state),
+        cmocka_unit_test(a_modern_question_ends_with_its_time),
+        cmocka_unit_test(a_call_that_cannot_be_answered_is_not_waited_for),
         cmocka_unit_test(the_error_may_be_left_out),
         cmocka_unit_test(survives_every_allocation_failure),
     };

@@ -32,6 +32,18 @@ static void shows_what_was_asked_and_hides_what_it_carried(void **state)
         { "a number hides nothing", "{\"data\":7}", "{\"data\":7}" },
         { "numbers", "{\"a\":-1.5,\"b\":null,\"c\":false}", "{\"a\":-1.5,\"b\":null,\"c\":false}" },
         { "characters", "{\"command\":\"\xe2\x82\xac\"}", "{\"command\":\"\xe2\x82\xac\"}" },
+        { "a value to be stored", "{\"key\":\"k\",\"value\":\"secret\"}",
+          "{\"key\":\"k\",\"value\":\"<6 bytes>\"}" },
+        { "a question to a model",
+          "{\"prompt\":\"abc\",\"system\":\"ab\",\"messages\":[{\"role\":\"user\",\"content\":"
+          "\"x\"}]}",
+          "{\"prompt\":\"<3 bytes>\",\"system\":\"<2 bytes>\",\"messages\":\"<16 bytes>\"}" },
+        { "what is not seen",
+          "{\"command\":\"a\xe2\x80\xae\x7f\xc2\x9b\xe2\x81\xa6\xef\xbb\xbf z\"}",
+          "{\"command\":\"a\\u202e\\u007f\\u009b\\u2066\\ufeff z\"}" },
+        { "its neighbours",
+          "{\"command\":\"\xe2\x80\x90\xe2\x80\xaf\xc2\xa0\xef\xbb\xbe\xe2\x82\xac\"}",
+          "{\"command\":\"\xe2\x80\x90\xe2\x80\xaf\xc2\xa0\xef\xbb\xbe\xe2\x82\xac\"}" },
         { "too deep", "{\"a\":[[[[[[[1]]]]]]]}", "{\"a\":[[[[[[\"…\"]]]]]]}" },
     };
     (void)state;
@@ -87,11 +99,36 @@ static void shortens_long_strings_so_that_the_others_show(void **state)
     assert_contains(buf, "xxx…\",\"cwd\":\"/work\"}");
 }
 
+static void says_whether_anything_is_missing(void **state)
+{
+    static const struct {
+        const char *json;
+        size_t size, string_max;
+        bool want;
+    } rows[] = {
+        { "{\"c\":\"12345\"}", 100, 5, false },      { "{\"c\":\"123456\"}", 100, 5, true },
+        { "{\"c\":\"12345\"}", 14, 5, false },       { "{\"c\":\"12345\"}", 13, 5, true },
+        { "{\"text\":\"1234567\"}", 100, 5, false }, { "{\"a\":[[[[[[[1]]]]]]]}", 100, 5, true },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(decrefp) json_t *json = json_parse(rows[i].json, strlen(rows[i].json), NULL);
+        char buf[100];
+        bool cut;
+
+        (void)redact_shown(json, buf, rows[i].size, rows[i].string_max, &cut);
+        if (cut != rows[i].want)
+            fail_msg("%s: %s", rows[i].json, buf);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shows_what_was_asked_and_hides_what_it_carried),
         cmocka_unit_test(fits_any_buffer_and_stays_valid),
+        cmocka_unit_test(says_whether_anything_is_missing),
         cmocka_unit_test(shortens_long_strings_so_that_the_others_show),
     };
 

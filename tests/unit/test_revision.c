@@ -181,7 +181,7 @@ static void initialize_settles_the_version(void **state)
 
         assert_true(revision_initialize(&legacy, params, "Say \"please\"\n", &out, &text));
         assert_string_equal(legacy.version, versions[i].got);
-        assert_true(legacy.initialized && legacy.roots);
+        assert_true(legacy.initialized && legacy.offers.roots);
         result = parse(out.data, out.len);
         assert_string_equal(json_string_value(json_object_get(result, "protocolVersion")),
                             versions[i].got);
@@ -216,14 +216,14 @@ static void initialize_refuses_what_is_malformed(void **state)
 
 static void a_client_without_roots_offers_none(void **state)
 {
-    struct revision_legacy legacy = { .version = "2024-11-05", .roots = true };
+    struct revision_legacy legacy = { .version = "2024-11-05", .offers = { .roots = true } };
     CLEANUP(json_freep) json_t *params = json_pack("{s:s}", "protocolVersion", "2025-11-25");
     CLEANUP(buf_fini) struct buf out = BUF_INIT;
     const char *text = NULL;
     (void)state;
 
     assert_true(revision_initialize(&legacy, params, NULL, &out, &text));
-    assert_false(legacy.roots);
+    assert_false(legacy.offers.roots);
     assert_null(strstr(out.data, "instructions"));
 }
 

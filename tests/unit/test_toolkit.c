@@ -344,7 +344,7 @@ static void names_the_groups_when_one_is_unknown(void **state)
         assert_ok(tools, err);
         assert_false(toolset_register(tools, value, &err));
         assert_code(err, ERR_INVALID);
-        assert_contains(err.text, "computer, terminal, code and file");
+        assert_contains(err.text, "computer, terminal, code, file, memory, storage, llm, agent");
         assert_int_equal(toolmgr_count(tools), 0);
     }
 }

@@ -76,7 +76,7 @@ static void takes_a_family_whole_or_not_at_all(void **state)
 static void refuses_records_that_break_a_rule(void **state)
 {
     static const struct json_field undescribed[] = {
-        { "path", NULL, JSON_KIND_STRING, true, offsetof(struct nothing_args, path), 1, 100 },
+        { "path", "", JSON_KIND_STRING, true, offsetof(struct nothing_args, path), 1, 100 },
         { .name = NULL },
     };
     static const struct json_field nested[] = {
@@ -115,13 +115,13 @@ static void refuses_records_that_break_a_rule(void **state)
         { "reads and destroys",
           { "a_b", "T", "D", NULL, 0, TOOL_READS | TOOL_DESTROYS, NULL, nothing },
           false },
-        { "undescribed field", { "a_b", "T", "D", undescribed, 8, 0, NULL, nothing }, false },
-        { "undescribed inner field", { "a_b", "T", "D", nested, 8, 0, NULL, nothing }, false },
+        { "empty field description", { "a_b", "T", "D", undescribed, 8, 0, NULL, nothing }, false },
+        { "empty inner field description", { "a_b", "T", "D", nested, 8, 0, NULL, nothing }, false },
         { "badly named field", { "a_b", "T", "D", badly_named, 8, 0, NULL, nothing }, false },
         { "enum without choices",
           { "a_b", "T", "D", without_choices, 8, 0, NULL, nothing },
           false },
-        { "undescribed output", { "a_b", "T", "D", NULL, 0, 0, undescribed, nothing }, false },
+        { "empty output description", { "a_b", "T", "D", NULL, 0, 0, undescribed, nothing }, false },
     };
     (void)state;
 

@@ -1,5 +1,6 @@
 #include "kernel/workers.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -55,10 +56,13 @@ static bool wait_for(sem_t *sem)
     return true;
 }
 
-static void handle(void *arg, struct syscall *sc)
+static void handle(void *arg, struct syscall **calls, size_t count)
 {
+    struct syscall *sc = calls[0];
     struct place *p = arg;
     sigset_t mask;
+
+    assert(count == 1);
 
     if (sc == &p->calls[0]) {
         pthread_getname_np(pthread_self(), p->name, sizeof p->name);
@@ -73,7 +77,15 @@ static void handle(void *arg, struct syscall *sc)
     sem_post(&p->left);
 }
 
-static struct place *place_new(size_t max)
+static struct workers *workers_of(struct sched *s, size_t most, workers_fn *fn, void *arg,
+                                  struct error *err)
+{
+    const struct workers_spec spec = { .name = "tool", .most = most };
+
+    return workers_new(&spec, s, fn, arg, err);
+}
+
+static struct place *place_with(const struct workers_spec *spec)
 {
     struct place *p = calloc(1, sizeof *p);
     struct error err = ERROR_INIT;
@@ -86,11 +98,18 @@ static struct place *place_new(size_t max)
         p->calls[i].tool = &tool;
         list_init(&p->calls[i].link);
     }
-    p->s = sched_new(&sched_fifo, CALLS, LIMIT_WORKERS, &err);
+    p->s = sched_new(&sched_fifo, NULL, CALLS, LIMIT_WORKERS, &err);
     assert_ok(p->s, err);
-    p->w = workers_new("tool", p->s, max, handle, p, &err);
+    p->w = workers_new(spec, p->s, handle, p, &err);
     assert_ok(p->w, err);
     return p;
+}
+
+static struct place *place_new(size_t most)
+{
+    const struct workers_spec spec = { .name = "tool", .most = most };
+
+    return place_with(&spec);
 }
 
 static void place_free(struct place *p)
@@ -116,12 +135,12 @@ static void refuses_counts_out_of_range(void **state)
 {
     static const size_t rows[] = { 0, LIMIT_WORKERS + 1 };
     struct error err = ERROR_INIT;
-    CLEANUP(sched_freep) struct sched *s = sched_new(&sched_fifo, 1, 1, &err);
+    CLEANUP(sched_freep) struct sched *s = sched_new(&sched_fifo, NULL, 1, 1, &err);
     (void)state;
 
     assert_ok(s, err);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        assert_null(workers_new("x", s, rows[i], handle, NULL, &err));
+        assert_null(workers_of(s, rows[i], handle, NULL, &err));
         assert_code(err, ERR_INVALID);
         error_clear(&err);
     }
@@ -272,21 +291,141 @@ static void free_waits_for_what_is_running(void **state)
     sched_close(p->s);
     workers_free(STEAL(p->w));
     assert_int_equal(atomic_load(&p->ran[0]) + atomic_load(&p->ran[1]), 2);
-    p->w = workers_new("tool", p->s, 1, handle, p, &err);
+    p->w = workers_of(p->s, 1, handle, p, &err);
     place_free(p);
     workers_free(NULL);
+}
+
+/* ---- least, and where they run ---- */
+
+static void the_least_come_with_the_first_call_and_stay(void **state)
+{
+    const struct workers_spec spec = { .name = "tool", .least = 2, .most = 4 };
+    struct place *p = place_with(&spec);
+    struct workers_stats stats;
+    (void)state;
+
+    workers_set_idle(p->w, CLOCK_NS_PER_MS);
+    assert_int_equal(workers_count(p->w), 0);
+    for (size_t i = 0; i < 4; i++) {
+        submit(p, i);
+        assert_true(workers_count(p->w) >= 2);
+    }
+    for (size_t i = 0; i < 4; i++)
+        assert_true(wait_for(&p->arrived));
+    assert_int_equal(workers_count(p->w), 4);
+    for (size_t i = 0; i < 4; i++)
+        sem_post(&p->gate);
+    for (size_t i = 0; i < 4; i++)
+        assert_true(wait_for(&p->left));
+    do {
+        sched_yield();
+        workers_stats(p->w, &stats);
+    } while (stats.count > 2);
+    assert_int_equal(stats.least, 2);
+    assert_int_equal(stats.most, 4);
+    assert_int_equal(stats.started, stats.ended + 2);
+    assert_int_equal(stats.unbound, 0);
+    place_free(p);
+}
+
+static atomic_bool refuse_affinity;
+static atomic_int bound_to; /* the processors of the latest thread that was bound */
+
+int __wrap_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set);
+
+int __wrap_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
+{
+    (void)thread;
+    if (atomic_load(&refuse_affinity))
+        return EINVAL;
+    atomic_store(&bound_to, CPU_COUNT_S(size, set));
+    return 0;
+}
+
+static void run_one(struct place *p)
+{
+    submit(p, 0);
+    sem_post(&p->gate);
+    assert_true(wait_for(&p->left));
+}
+
+static void binds_its_threads(void **state)
+{
+    const struct workers_spec spec = { .name = "tool", .most = 1, .cpus = "0-2" };
+    struct place *p = place_with(&spec);
+    struct workers_stats stats;
+    (void)state;
+
+    atomic_store(&bound_to, 0);
+    run_one(p);
+    assert_int_equal(atomic_load(&bound_to), 3);
+    workers_stats(p->w, &stats);
+    assert_string_equal(stats.cpus, "0-2");
+    assert_int_equal(stats.unbound, 0);
+    place_free(p);
+}
+
+static void says_when_threads_cannot_be_bound_and_works_all_the_same(void **state)
+{
+    static const struct {
+        const char *label, *cpus;
+        bool refuse;
+        const char *part;
+    } rows[] = {
+        { "refused by the system", "0", true, "refuses" },
+        { "no such node", "node77", false, "node 77" },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct workers_spec spec = {
+            .name = "tool", .most = 1, .cpus = rows[i].cpus, .sysfs = "/nowhere"
+        };
+        struct place *p = place_with(&spec);
+        struct workers_stats stats;
+
+        atomic_store(&refuse_affinity, rows[i].refuse);
+        run_one(p);
+        atomic_store(&refuse_affinity, false);
+        workers_stats(p->w, &stats);
+        if (stats.unbound != 1 || !strstr(stats.unbound_why, rows[i].part))
+            fail_msg("%s: %llu, %s", rows[i].label, (unsigned long long)stats.unbound,
+                     stats.unbound_why);
+        place_free(p);
+    }
+}
+
+static void refuses_bounds_and_processors_that_make_no_sense(void **state)
+{
+    static const struct workers_spec rows[] = {
+        { .name = "x", .least = 3, .most = 2 },
+        { .name = "x", .most = 2, .cpus = "three" },
+        { .name = "x",
+          .most = 2,
+          .cpus = "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1" },
+    };
+    CLEANUP(sched_freep) struct sched *s = sched_new(&sched_fifo, NULL, 1, 1, NULL);
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct error err = ERROR_INIT;
+
+        assert_null(workers_new(&rows[i], s, handle, NULL, &err));
+        assert_code(err, ERR_INVALID);
+    }
 }
 
 static void survives_every_allocation_failure(void **state)
 {
     struct error sched_err = ERROR_INIT;
-    CLEANUP(sched_freep) struct sched *s = sched_new(&sched_fifo, 1, 1, &sched_err);
+    CLEANUP(sched_freep) struct sched *s = sched_new(&sched_fifo, NULL, 1, 1, &sched_err);
     (void)state;
 
     FAULT_EACH(n)
     {
         struct error err = ERROR_INIT;
-        CLEANUP(workers_freep) struct workers *w = workers_new("x", s, 8, handle, NULL, &err);
+        CLEANUP(workers_freep) struct workers *w = workers_of(s, 8, handle, NULL, &err);
 
         FAULT_DONE(n);
         if (!w)
@@ -306,6 +445,10 @@ int main(void)
         cmocka_unit_test(strands_nothing_when_threads_end_while_work_comes),
         cmocka_unit_test(says_so_when_there_is_nobody_and_nobody_can_come),
         cmocka_unit_test(free_waits_for_what_is_running),
+        cmocka_unit_test(the_least_come_with_the_first_call_and_stay),
+        cmocka_unit_test(binds_its_threads),
+        cmocka_unit_test(says_when_threads_cannot_be_bound_and_works_all_the_same),
+        cmocka_unit_test(refuses_bounds_and_processors_that_make_no_sense),
         cmocka_unit_test(survives_every_allocation_failure),
     };
 

@@ -164,12 +164,18 @@ static bool verify(const struct audit_command *c, const char *dir, struct error 
     if (!audit_verify(dir, &report, err))
         return false;
     if (c->json) {
-        if (!print_json(json_pack("{s:b, s:I, s:s, s:I, s:s}", "whole", !report.problem[0], "rows",
-                                  (json_int_t)report.rows, "head", report.head, "first_bad",
-                                  (json_int_t)report.first_bad, "problem", report.problem)))
+        if (!print_json(json_pack("{s:b, s:I, s:s, s:I, s:s, s:I, s:I}", "whole",
+                                  !report.problem[0], "rows", (json_int_t)report.rows, "head",
+                                  report.head, "first_bad", (json_int_t)report.first_bad, "problem",
+                                  report.problem, "files", (json_int_t)report.files, "removed",
+                                  (json_int_t)report.removed)))
             return error_set(err, ERR_NOMEM, "a report");
     } else {
-        printf("%" PRIu64 " rows, head %s\n", report.rows, *report.head ? report.head : "none");
+        printf("%" PRIu64 " rows in %u %s, head %s\n", report.rows, report.files,
+               report.files == 1 ? "file" : "files", *report.head ? report.head : "none");
+        if (report.removed)
+            printf("%" PRIu64 " rows before those were removed with their files (audit.keep)\n",
+                   report.removed);
     }
     return !report.problem[0] ||
            error_set(err, ERR_INVALID, "the chain is broken: %s", report.problem);

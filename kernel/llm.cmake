@@ -1,0 +1,21 @@
+# Questions to language models: providers, retries, breakers, accounts.
+file(GLOB llm_sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} llm.c llm_*.c)
+aios_module(llm SOURCES ${llm_sources} PUBLIC http kernel_core)
+
+add_unit_test(llm_sse llm)
+add_unit_test(llm_join llm)
+add_unit_test(llm_breaker llm)
+add_unit_test(llm_account llm)
+add_unit_test(llm_retry llm)
+add_unit_test(llm_key llm)
+add_unit_test(llm_openai llm WRAP http_send llm_retry_pause)
+add_unit_test(llm_anthropic llm WRAP http_send llm_retry_pause)
+add_unit_test(llm_query llm WRAP http_send llm_retry_pause)
+add_unit_test(llm_sampling llm WRAP http_send llm_retry_pause)
+add_unit_test(llm_embed llm WRAP http_send llm_retry_pause)
+add_unit_test(llm_memory llm WRAP http_send llm_retry_pause)
+add_unit_test(llm_faults llm http_script)
+
+add_fuzz_target(llm_sse llm)
+add_fuzz_target(llm_openai llm)
+add_fuzz_target(llm_anthropic llm)

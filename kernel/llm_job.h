@@ -1,0 +1,47 @@
+/*
+ * llm_job - a question that is answered on a thread of its own, so that the answer is not lost when
+ * whoever asked cannot wait for it any longer: parked under a handle, it goes on, and whoever has
+ * the handle takes it up again.
+ *
+ * Parked jobs are bounded, for each agent and in all; the oldest is dropped for a new one.
+ * Ownership: llm_job_free(), or llm_job_park() hands it to the service, until llm_job_claim().
+ * Threads: any; one at a time for one job.  The model of the MCP host is never asked by a job: its
+ *   peer lives only as long as a call.
+ */
+#pragma once
+
+#include "kernel/base/id.h"
+#include "kernel/llm.h"
+
+#define LLM_JOBS_OF_AGENT 8u
+#define LLM_JOBS_MAX      128u
+
+struct llm_job;
+
+/** @request is copied, without its callbacks and its peer.  @preempt (may be NULL) is asked on the
+ *  job's thread, until llm_job_wait() has returned.  ERR_NOMEM, or what pthread_create() says. */
+NODISCARD struct llm_job *llm_job_start(struct llm *l, const struct llm_request *request,
+                                        bool (*preempt)(void *arg), void *arg, struct error *err);
+
+/** Asks it to stop, waits until it has, and releases it. */
+void llm_job_free(struct llm_job *job);
+DEFINE_CLEANUP(struct llm_job, llm_job_free)
+
+/** Waits until it is over.  False: ERR_TIMEOUT (it goes on) or ERR_CANCELLED. */
+NODISCARD bool llm_job_wait(struct llm_job *job, const struct wait *w, struct error *err);
+
+/** What became of one that is over: llm_query()'s result.  @ret takes the reply over, once. */
+NODISCARD bool llm_job_result(struct llm_job *job, struct llm_reply *ret, struct error *err);
+
+/** How many bytes of text there are by now. */
+size_t llm_job_progress(struct llm_job *job);
+
+/** The text that it was given to continue; "" for none.  Borrowed from the job. */
+const char *llm_job_so_far(const struct llm_job *job);
+
+/** Keeps it for its agent under *ret_id ("q_…").  Cannot fail. */
+void llm_job_park(struct llm_job *job, struct id *ret_id);
+
+/** The agent's job @id, the caller's again.  NULL with ERR_NOT_FOUND. */
+NODISCARD struct llm_job *llm_job_claim(struct llm *l, const char *agent, const char *id,
+                                        struct error *err);

@@ -1,0 +1,3 @@
+# The family memory and its test.
+
+add_unit_test(memory_tools tools kernel memory base WRAP kernel_memory)
