@@ -64,7 +64,7 @@ static bool bucket_is_plain(const char *bucket)
 
 bool s3_server_init(struct s3_server *s, const struct config *config, struct error *err)
 {
-    const char *scheme, *bucket = config->s3.bucket;
+    const char *scheme = NULL, *bucket = config->s3.bucket;
     char host[256];
 
     *s = (struct s3_server){ .part_bytes = (size_t)config->s3.part_mb << 20 };

@@ -141,21 +141,22 @@ static bool receive(struct aios *a, int64_t deadline_ms, struct aios_error *err)
     return true;
 }
 
-/* @line as JSON.  What else comes there is not to be trusted either. */
+/* @line as JSON.  After one that is none, nothing that comes there is to be trusted. */
 static json_t *read_line(struct aios *a, const char *line, size_t len, struct aios_error *err)
 {
-    json_error_t why;
-    json_t *message = json_loadb(line, len, JSON_ALLOW_NUL, &why);
+    json_t *message;
 
-    if (json_is_object(message))
+    errno = 0; /* without memory jansson may fail for another reason, or leave something out */
+    message = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
+    if (json_is_object(message) && errno != ENOMEM)
         return message;
-    if (!message && !why.text[0]) { /* jansson has words for all else */
+    if (errno == ENOMEM) {
         sdk_fail(err, AIOS_NOMEM, "out of memory for an answer");
-        return NULL;
+    } else {
+        a->broken = true;
+        sdk_fail(err, AIOS_PROTOCOL, "the kernel sent a line that is no message");
     }
     json_decref(message);
-    a->broken = true;
-    sdk_fail(err, AIOS_PROTOCOL, "the kernel sent a line that is no message");
     return NULL;
 }
 

@@ -34,17 +34,19 @@ bool sdk_set_flag(json_t *object, const char *key, bool yes)
 json_t *sdk_parse(const char *text, json_type type, const char *what, struct aios_error *err)
 {
     json_error_t why;
-    json_t *value = json_loads(text, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    json_t *value;
 
-    if (value && json_typeof(value) == type)
-        return value;
-    if (value)
+    errno = 0; /* without memory jansson may fail for another reason, or leave something out */
+    value = json_loads(text, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    if (errno == ENOMEM)
+        sdk_fail(err, AIOS_NOMEM, "out of memory for a question");
+    else if (!value)
+        sdk_fail(err, AIOS_INVALID, "%s is no JSON: %s (line %d)", what, why.text, why.line);
+    else if (json_typeof(value) != type)
         sdk_fail(err, AIOS_INVALID, "%s must be a JSON %s", what,
                  type == JSON_ARRAY ? "array" : "object");
-    else if (!why.text[0]) /* jansson has words for all else */
-        sdk_fail(err, AIOS_NOMEM, "out of memory for a question");
     else
-        sdk_fail(err, AIOS_INVALID, "%s is no JSON: %s (line %d)", what, why.text, why.line);
+        return value;
     json_decref(value);
     return NULL;
 }
