@@ -65,6 +65,7 @@ static const char *kind_text(const struct json_field *f)
     case JSON_KIND_MAP:
         return "object of strings";
     case JSON_KIND_OBJECT:
+    case JSON_KIND_FREE_OBJECT:
         return "object";
     case JSON_KIND_OBJECTS:
         return "list of objects";

@@ -118,11 +118,11 @@ static const struct json_field context_fields[] = {
       .max = CONTEXT_NAME_BYTES },
     { .name = "messages",
       .description = "save: an array, given back as it is",
-      .kind = JSON_KIND_ANY,
+      .kind = JSON_KIND_OBJECTS,
       .offset = offsetof(struct context_args, messages) },
     { .name = "variables",
       .description = "save: an object, given back as it is",
-      .kind = JSON_KIND_ANY,
+      .kind = JSON_KIND_FREE_OBJECT,
       .offset = offsetof(struct context_args, variables) },
     { .name = "computers",
       .description = "With the files of all your computers",
@@ -153,10 +153,6 @@ static bool save(struct tool_call *call, const struct context_args *a, struct er
                                          .variables = a->variables,
                                          .computers = a->computers };
 
-    if (a->messages && !json_is_array(a->messages))
-        return error_set(err, ERR_INVALID, "messages must be an array");
-    if (a->variables && !json_is_object(a->variables))
-        return error_set(err, ERR_INVALID, "variables must be an object");
     return answer(call, NULL,
                   context_save(call->kernel, call->agent, a->name, &parts, &call->wait, err), err);
 }

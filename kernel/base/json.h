@@ -26,8 +26,10 @@ enum json_kind {
     JSON_KIND_STRINGS, /* json_t *: an array of strings; NULL when absent; min/max count */
     JSON_KIND_MAP, /* json_t *: an object whose values are strings; NULL when absent; max count */
     JSON_KIND_OBJECT,  /* the struct of `fields`, embedded; absent is read as {} */
-    JSON_KIND_OBJECTS, /* json_t *: an array of objects, each checked by `fields` */
+    JSON_KIND_OBJECTS, /* json_t *: an array of objects, each checked by `fields` unless it is NULL
+                        */
     JSON_KIND_ANY,     /* json_t *: unchecked; NULL when absent */
+    JSON_KIND_FREE_OBJECT, /* json_t *: an object, unchecked inside; NULL when absent */
 };
 
 struct json_text {

@@ -136,7 +136,7 @@ static bool check_objects(const struct json_field *f, const struct json_place *a
 
         if (!json_is_object(each))
             return json_refuse_value(&an_object, &here, each, err);
-        if (!check_object(f->fields, &here, each, err))
+        if (f->fields && !check_object(f->fields, &here, each, err))
             return false;
     }
     return true;
@@ -171,6 +171,8 @@ static bool check_value(const struct json_field *f, const struct json_place *at,
         return check_object(f->fields, at, value, err);
     case JSON_KIND_OBJECTS:
         return check_objects(f, at, value, err);
+    case JSON_KIND_FREE_OBJECT:
+        return json_is_object(value) || json_refuse_value(f, at, value, err);
     case JSON_KIND_ANY:
         return true;
     }
@@ -264,6 +266,7 @@ static void fill_object(const struct json_field *fields, const json_t *object, c
         case JSON_KIND_STRINGS:
         case JSON_KIND_MAP:
         case JSON_KIND_OBJECTS:
+        case JSON_KIND_FREE_OBJECT:
         case JSON_KIND_ANY:
             *(json_t **)to = value;
             break;

@@ -152,6 +152,7 @@ static struct part wanted_part(const struct json_field *f)
         part_add_range(&p, f, "with", "with", " entries");
         break;
     case JSON_KIND_OBJECT:
+    case JSON_KIND_FREE_OBJECT:
         part_add(&p, "an object");
         break;
     case JSON_KIND_OBJECTS:
@@ -270,6 +271,7 @@ bool json_refuse_missing(const struct json_field *f, const struct json_place *at
         [JSON_KIND_MAP] = "object of strings",
         [JSON_KIND_OBJECT] = "object",
         [JSON_KIND_OBJECTS] = "array of objects",
+        [JSON_KIND_FREE_OBJECT] = "object",
         [JSON_KIND_ANY] = "any value",
     };
     struct part name = place_part(at), kind = { .len = 0 };

@@ -58,13 +58,13 @@ static bool put_length(json_t *schema, const struct json_field *f)
 
 static bool put_object(json_t *schema, const struct json_field *fields);
 
-static bool put_items(json_t *schema, const struct json_field *fields)
+/* @type: of each; an object's @fields may be NULL. */
+static bool put_items(json_t *schema, const char *type, const struct json_field *fields)
 {
     json_t *items = json_object();
 
     /* The parts are filled before they are handed over: jansson consumes them either way. */
-    if (!items ||
-        (fields ? !put_object(items, fields) : !put(items, "type", json_string("string")))) {
+    if (!items || (fields ? !put_object(items, fields) : !put(items, "type", json_string(type)))) {
         json_decref(items);
         return false;
     }
@@ -102,16 +102,19 @@ static bool describe_kind(json_t *schema, const struct json_field *f)
     case JSON_KIND_ENUM:
         return put(schema, "type", json_string("string")) && put_choices(schema, f);
     case JSON_KIND_STRINGS:
-        return put(schema, "type", json_string("array")) && put_items(schema, NULL) &&
+        return put(schema, "type", json_string("array")) && put_items(schema, "string", NULL) &&
                put_bounds(schema, f, "minItems", "maxItems", true);
     case JSON_KIND_OBJECTS:
-        return put(schema, "type", json_string("array")) && put_items(schema, f->fields) &&
+        return put(schema, "type", json_string("array")) &&
+               put_items(schema, "object", f->fields) &&
                put_bounds(schema, f, "minItems", "maxItems", true);
     case JSON_KIND_MAP:
         return put(schema, "type", json_string("object")) && put_strings_map(schema) &&
                put_bounds(schema, f, "minProperties", "maxProperties", true);
     case JSON_KIND_OBJECT:
         return put_object(schema, f->fields);
+    case JSON_KIND_FREE_OBJECT:
+        return put(schema, "type", json_string("object"));
     case JSON_KIND_ANY:
         return true;
     }
@@ -193,6 +196,7 @@ static bool write_field(json_t *object, const struct json_field *f, const void *
     case JSON_KIND_STRINGS:
     case JSON_KIND_MAP:
     case JSON_KIND_OBJECTS:
+    case JSON_KIND_FREE_OBJECT:
     case JSON_KIND_ANY:
         value = *(json_t *const *)from;
         return !value || json_object_set(object, f->name, value) == 0;

@@ -188,7 +188,7 @@ static json_t *next_message(struct aios *a, int64_t deadline_ms, struct aios_err
 static bool send_message(struct aios *a, json_t *message, int64_t deadline_ms,
                          struct aios_error *err)
 {
-    char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+    char *text = message ? sdk_dump(message) : NULL;
     size_t len = text ? strlen(text) : 0;
     bool ok;
 
@@ -208,13 +208,16 @@ static bool send_message(struct aios *a, json_t *message, int64_t deadline_ms,
 
 /* ---- requests ---- */
 
+/* @params (taken) with what every request carries; NULL without memory. */
 static json_t *with_meta(json_t *params)
 {
     json_t *meta = json_pack("{s:s, s:{}, s:{s:s, s:s}}", META "protocolVersion", REVISION,
                              META "clientCapabilities", META "clientInfo", "name", "libaios",
                              "version", AIOS_VERSION);
+    bool ok = meta && params && json_object_set(params, "_meta", meta) == 0;
 
-    if (params && sdk_set(params, "_meta", meta))
+    json_decref(meta);
+    if (ok)
         return params;
     json_decref(params);
     return NULL;
@@ -267,7 +270,7 @@ static json_t *result_of(json_t *message, struct aios_error *err)
         return result;
     }
     if (why)
-        sdk_fail(err, AIOS_REFUSED, "%s", why);
+        sdk_fail(err, AIOS_REFUSED, "%s", *why ? why : "no reason is given");
     else
         sdk_fail(err, AIOS_PROTOCOL, "the kernel's answer has neither a result nor an error");
     json_decref(message);
@@ -280,7 +283,7 @@ json_t *sdk_request(struct aios *a, const char *method, json_t *params, int64_t 
     int64_t deadline_ms = sdk_deadline_ms(a, timeout_ms);
     struct aios_error why = { .code = AIOS_OK };
     json_int_t id = ++a->last_id;
-    json_t *message;
+    json_t *message = NULL;
 
     if (a->broken) {
         json_decref(params);
@@ -288,11 +291,12 @@ json_t *sdk_request(struct aios *a, const char *method, json_t *params, int64_t 
         return NULL;
     }
     params = with_meta(params);
-    if (!send_message(a,
-                      params ? json_pack("{s:s, s:I, s:s, s:o}", "jsonrpc", "2.0", "id", id,
-                                         "method", method, "params", params)
-                             : NULL,
-                      deadline_ms, err))
+    /* Not "o": json_pack() may fail without having taken it. */
+    if (params)
+        message = json_pack("{s:s, s:I, s:s, s:O}", "jsonrpc", "2.0", "id", id, "method", method,
+                            "params", params);
+    json_decref(params);
+    if (!send_message(a, message, deadline_ms, err))
         return NULL;
     message = await(a, id, deadline_ms, &why);
     if (message)
@@ -310,11 +314,13 @@ json_t *sdk_call_tool(struct aios *a, const char *name, json_t *arguments, int64
     json_t *params;
 
     errno = 0;
-    params = arguments ? json_pack("{s:s, s:o}", "name", name, "arguments", arguments) : NULL;
+    params = arguments ? json_pack("{s:s, s:O}", "name", name, "arguments", arguments) : NULL;
     if (!params && arguments && errno != ENOMEM) {
+        json_decref(arguments);
         sdk_fail(err, AIOS_INVALID, "the tool's name is not UTF-8");
         return NULL;
     }
+    json_decref(arguments);
     return sdk_request(a, "tools/call", params, timeout_ms, err);
 }
 

@@ -122,10 +122,14 @@ static bool put(struct aios *a, const struct aios_storage_query *query, uint64_t
                 struct aios_error *err)
 {
     struct aios_reply *reply = aios_storage(a, query, err);
+    uint64_t version = reply ? number_of(reply, "version") : 0;
 
-    if (reply && ret_version)
-        *ret_version = number_of(reply, "version");
-    return done(reply);
+    if (reply && !version)
+        sdk_fail(err, AIOS_PROTOCOL, "the kernel's answer names no version");
+    else if (reply && ret_version)
+        *ret_version = version;
+    aios_reply_free(reply);
+    return version > 0;
 }
 
 bool aios_put(struct aios *a, const char *key, const void *data, size_t len, uint64_t *ret_version,
@@ -169,7 +173,7 @@ static bool get_part(struct aios *a, struct aios_storage_query *query, struct by
     is = number_of(reply, "version");
     total = number_of(reply, "bytes");
     *ret_all = value->len + len >= total;
-    if (!part || number_of(reply, "offset") != value->len || (len == 0 && !*ret_all))
+    if (!part || !is || number_of(reply, "offset") != value->len || (len == 0 && !*ret_all))
         ok = sdk_fail(err, AIOS_PROTOCOL, "the kernel's answers do not get on");
     else if (*version && is != *version)
         ok = sdk_fail(err, AIOS_REFUSED, "the value was changed while it was read: try again");

@@ -90,7 +90,7 @@ bool aios_plan_say(struct aios_plan *p, const char *role, const char *text, stru
 
 char *aios_plan_messages(const struct aios_plan *p, struct aios_error *err)
 {
-    char *text = json_dumps(p->messages, JSON_COMPACT);
+    char *text = sdk_dump(p->messages);
 
     if (!text)
         sdk_fail(err, AIOS_NOMEM, "out of memory for a conversation");
@@ -117,8 +117,7 @@ static bool take_calls(struct aios_plan *p, struct aios_error *err)
                             "a call that the model wants lacks id, name or arguments");
     p->arguments = calloc(count + 1, sizeof *p->arguments);
     for (size_t i = 0; p->arguments && i < count; i++) {
-        p->arguments[i] =
-            json_dumps(json_object_get(json_array_get(p->calls, i), "arguments"), JSON_COMPACT);
+        p->arguments[i] = sdk_dump(json_object_get(json_array_get(p->calls, i), "arguments"));
         if (!p->arguments[i])
             return sdk_fail(err, AIOS_NOMEM, "out of memory for a step");
     }

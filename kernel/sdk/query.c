@@ -8,7 +8,19 @@
 #define PAGES_MAX    1000
 #define HANDLE_BYTES 65
 
-/* ---- making arguments ---- */
+/* ---- JSON ---- */
+
+char *sdk_dump(const json_t *value)
+{
+    char *text;
+
+    errno = 0;
+    text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (errno != ENOMEM)
+        return text;
+    free(text);
+    return NULL;
+}
 
 bool sdk_set(json_t *object, const char *key, json_t *value)
 {
@@ -75,7 +87,7 @@ char *aios_quote(const char *text, struct aios_error *err)
 
     errno = 0;
     string = json_string(text);
-    quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    quoted = string ? sdk_dump(string) : NULL;
     json_decref(string);
     if (!string && errno != ENOMEM)
         sdk_fail(err, AIOS_INVALID, "the text is not UTF-8");
@@ -153,7 +165,7 @@ char *aios_tools(struct aios *a, const char *prefix, struct aios_error *err)
     }
     json_decref(cursor);
     if (ok)
-        text = json_dumps(list, JSON_COMPACT);
+        text = sdk_dump(list);
     json_decref(list);
     if (ok && !text)
         sdk_fail(err, AIOS_NOMEM, "out of memory for the list of tools");

@@ -100,11 +100,11 @@ struct aios_reply *sdk_reply(json_t *result, struct aios_error *err)
     }
     r->result = result;
     if (data)
-        r->json = json_dumps(data, JSON_COMPACT);
+        r->json = sdk_dump(data);
     if (!read_blocks(r) || (data && !r->json)) {
         sdk_fail(err, AIOS_NOMEM, "out of memory for an answer");
     } else if (json_is_true(json_object_get(result, "isError"))) {
-        sdk_fail(err, AIOS_REFUSED, "%s", r->text);
+        sdk_fail(err, AIOS_REFUSED, "%s", *r->text ? r->text : "no reason is given");
     } else if (!json_is_array(json_object_get(result, "content"))) {
         sdk_fail(err, AIOS_PROTOCOL, "the kernel's answer has no content");
     } else {
@@ -116,7 +116,7 @@ struct aios_reply *sdk_reply(json_t *result, struct aios_error *err)
 
 bool sdk_reply_set_data(struct aios_reply *r, json_t *data, struct aios_error *err)
 {
-    char *json = data ? json_dumps(data, JSON_COMPACT) : NULL;
+    char *json = data ? sdk_dump(data) : NULL;
 
     if (!json || json_object_set(r->result, "structuredContent", data) < 0) {
         free(json);

@@ -75,6 +75,10 @@ struct aios_reply *sdk_ask(struct aios *a, const char *tool, json_t *arguments, 
 /** @text as JSON of @type; NULL with *err, which calls it @what. */
 json_t *sdk_parse(const char *text, json_type type, const char *what, struct aios_error *err);
 
+/** @value as compact text, for free().  NULL when memory ran out, of which jansson does not always
+ * tell: it may leave out a key. */
+char *sdk_dump(const json_t *value);
+
 /** object.key = @value (taken).  False when memory ran out, or @value is NULL for that. */
 bool sdk_set(json_t *object, const char *key, json_t *value);
 

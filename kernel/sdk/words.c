@@ -273,7 +273,7 @@ bool sdk_words_storage(struct aios_reply *r, const struct aios_storage_query *qu
         return true;
     errno = 0;
     data = json_object();
-    if (data && read_words(r, query, data))
+    if (data && read_words(r, query, data) && errno != ENOMEM)
         return sdk_reply_set_data(r, data, err);
     json_decref(data);
     return strange(aios_reply_text(r), err);

@@ -199,15 +199,20 @@ test('lists tools whole, in a fixed order, small, and portable', async () => {
   assert.ok(JSON.stringify(first.result).length <= 24 * 1024, String(JSON.stringify(first.result).length));
   for (const tool of tools) {
     assert.match(tool.name, /^[a-z_]{1,64}$/);
-    assert.ok(tool.description.length > 30 && tool.description.length < 2048, tool.name);
+    assert.ok(tool.description.length > 15 && tool.description.length < 2048, tool.name);
     assert.equal(tool.inputSchema.type, 'object');
     assert.equal(tool.inputSchema.additionalProperties, false);
     for (const key of ['anyOf', 'oneOf', 'allOf']) assert.equal(tool.inputSchema[key], undefined);
+    // A property without a type or a description that says something would tell a model nothing.
     for (const [name, property] of Object.entries(tool.inputSchema.properties ?? {})) {
-      assert.ok(property.description, `${tool.name}.${name}`);
+      assert.ok(property.type, `${tool.name}.${name}`);
+      assert.notEqual(property.description, '', `${tool.name}.${name}`);
     }
-    assert.equal(typeof tool.annotations.readOnlyHint, 'boolean');
+    // What is left out is as the protocol assumes: not read-only, not idempotent.
+    assert.ok([true, undefined].includes(tool.annotations.readOnlyHint), tool.name);
+    assert.ok([true, undefined].includes(tool.annotations.idempotentHint), tool.name);
     assert.equal(typeof tool.annotations.destructiveHint, 'boolean');
+    assert.equal(typeof tool.annotations.openWorldHint, 'boolean');
   }
   assert.deepEqual((await raw.request('tools/list', { cursor: '' })).result.tools, tools);
   const old = new Raw();

@@ -13,6 +13,7 @@ declare -A may=(
   [sandbox]="sandbox kernel/computer kernel/base"
   [vmctl]="vmctl sandbox kernel/computer kernel/base"
   [kernel]="kernel kernel/computer kernel/base"
+  [kernel/sdk]="kernel/sdk"
   [mcp]="mcp kernel kernel/computer kernel/base"
   [tools]="tools kernel kernel/computer kernel/base"
   [tools/cli]="tools/cli tools mcp kernel kernel/computer kernel/base sandbox vmctl images/guest"
@@ -20,7 +21,7 @@ declare -A may=(
 
 folder_of() { # path -> the key of `may`
   case $1 in
-  kernel/base/* | kernel/computer/* | tools/cli/*) echo "${1%/*}" ;;
+  kernel/base/* | kernel/computer/* | kernel/sdk/* | tools/cli/*) echo "${1%/*}" ;;
   images/guest/*) echo images/guest ;;
   *) echo "${1%%/*}" ;;
   esac
@@ -41,6 +42,12 @@ rule_includes() {
     done < <(sed -nE 's/^#include "([^"]+)".*/\1/p;=' "$file" |
       awk '/^[0-9]+$/ { n = $0; if (p != "") { print n ":" p; p = "" } next } { p = $0 }')
   done < <(product)
+  # The SDK stands on the C library and jansson, its public header on the language alone.
+  grep -nE '#include <' kernel/sdk/*.[ch] 2>/dev/null |
+    grep -vE '<(errno|inttypes|jansson|poll|stdarg|stdbool|stddef|stdint|stdio|stdlib|string|sys/socket|sys/time|sys/un|time|unistd)\.h>' |
+    sed 's/$/  (libaios stands on the C library and jansson)/'
+  grep -HnE '^#include' kernel/sdk/aios.h 2>/dev/null | grep -vE '<std(bool|def|int)\.h>' |
+    sed 's/$/  (the public header stands alone)/'
   # Each outside library stays behind one file or one folder.
   grep -nE '#include <(sqlite3\.h|seccomp\.h|curl/|libpq)' $(product) |
     grep -vE '^(kernel/(audit|storage|memory)_[a-z]+\.[ch]|sandbox/seccomp_gen\.c|sandbox/policy[a-z_]*\.[ch]|kernel/http_[a-z]+\.[ch]|kernel/storage_postgres[a-z_]*\.[ch]):' |
@@ -80,7 +87,8 @@ rule_format() {
 rule_headers() {
   local file
   while read -r file; do
-    grep -q '^#pragma once' "$file" || echo "$file:1: no #pragma once"
+    # The one that is installed has a guard, which every compiler knows.
+    [ "$file" = kernel/sdk/aios.h ] || grep -q '^#pragma once' "$file" || echo "$file:1: no #pragma once"
     sed -n '1,2p' "$file" | grep -qE '^ \* [a-z0-9_]+ - ' ||
       echo "$file:2: a header opens with ' * stem - what it is'"
   done < <(product | grep '\.h$')

@@ -138,6 +138,13 @@ static inline void sdk_fake_end(struct sdk_fake *f)
 /* The one of a test. */
 static struct sdk_fake fake;
 
+/** Memory ran out while reading, jansson may have left out part of a key without a word: then what
+ * was looked for is missing. */
+static inline bool is_nomem(const struct aios_error *err)
+{
+    return err->code == AIOS_NOMEM || err->code == AIOS_PROTOCOL;
+}
+
 /** A connection to a kernel that greets and then plays the steps. */
 #define CONNECT(...)                                                                             \
     sdk_attach(sdk_fake_begin(&fake, (const struct sdk_step[]){ { GREETED }, __VA_ARGS__ },      \

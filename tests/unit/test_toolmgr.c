@@ -116,12 +116,16 @@ static void refuses_records_that_break_a_rule(void **state)
           { "a_b", "T", "D", NULL, 0, TOOL_READS | TOOL_DESTROYS, NULL, nothing },
           false },
         { "empty field description", { "a_b", "T", "D", undescribed, 8, 0, NULL, nothing }, false },
-        { "empty inner field description", { "a_b", "T", "D", nested, 8, 0, NULL, nothing }, false },
+        { "empty inner field description",
+          { "a_b", "T", "D", nested, 8, 0, NULL, nothing },
+          false },
         { "badly named field", { "a_b", "T", "D", badly_named, 8, 0, NULL, nothing }, false },
         { "enum without choices",
           { "a_b", "T", "D", without_choices, 8, 0, NULL, nothing },
           false },
-        { "empty output description", { "a_b", "T", "D", NULL, 0, 0, undescribed, nothing }, false },
+        { "empty output description",
+          { "a_b", "T", "D", NULL, 0, 0, undescribed, nothing },
+          false },
     };
     (void)state;
 

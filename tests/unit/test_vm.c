@@ -14,6 +14,7 @@
 
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
+#include "sandbox/landlock.h"
 #include "tests/support/folder.h"
 #include "vmctl/vm.h"
 
@@ -130,10 +131,11 @@ struct world {
     char why[400];
 };
 
-static void on_ended(void *arg, const char *why)
+static void on_ended(void *arg, struct vm *vm, const char *why)
 {
     struct world *w = arg;
 
+    assert_int_equal(vm_state(vm), VM_ENDED);
     w->ended++;
     (void)snprintf(w->why, sizeof w->why, "%s", why);
 }
@@ -452,6 +454,22 @@ static void a_process_has_its_descriptors_and_nothing_else(void **state)
     fd_close(stray);
 }
 
+/* What a QEMU that a guest has taken over could do. */
+static void a_process_can_write_nothing_and_reach_nothing(void **state)
+{
+    (void)state;
+    if (landlock_abi() == 0)
+        skip_because("the kernel has no Landlock");
+    assert_process("(echo x >/tmp/aios-escaped) 2>/dev/null && echo wrote; "
+                   "(echo x >/dev/shm/aios-escaped) 2>/dev/null && echo wrote; "
+                   "mkdir /tmp/aios-escaped 2>/dev/null && echo made; kill -0 $PPID 2>/dev/null && "
+                   "echo signalled; true",
+                   NULL, 0, "");
+    if (geteuid() == 0)
+        assert_process("grep -c : /proc/net/dev; cat /etc/passwd 2>/dev/null; true", NULL, 0,
+                       "1\n");
+}
+
 static void survives_every_allocation_failure(void **state)
 {
     (void)state;
@@ -499,6 +517,7 @@ int main(void)
         WITH_FOLDER(a_program_that_is_not_there_is_named),
         WITH_FOLDER(cancelling_ends_a_wait),
         WITH_FOLDER(a_process_has_its_descriptors_and_nothing_else),
+        WITH_FOLDER(a_process_can_write_nothing_and_reach_nothing),
         WITH_FOLDER(survives_every_allocation_failure),
     };
 

@@ -10,7 +10,7 @@ expect 0 "$AIOS" call computer_list
 expect 1 "$AIOS" call computer_destroy computer=c_unknown
 
 expect 0 "$AIOS" audit verify
-out_has " rows, head "
+out_has " rows in 1 file, head "
 rows=$(cut -d' ' -f1 "$out")
 [ "$rows" -ge 6 ] || fail "only $rows rows"
 expect 0 "$AIOS" audit verify --json

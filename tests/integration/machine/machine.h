@@ -160,6 +160,41 @@ UNUSED static void machine_close(struct machine_world *mw)
     free(mw->qemu);
 }
 
+struct machine_passing {
+    struct loop_post post;
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    bool passed;
+};
+
+static void machine_on_pass(struct loop_post *post)
+{
+    struct machine_passing *p = CONTAINER_OF(post, struct machine_passing, post);
+
+    pthread_mutex_lock(&p->lock);
+    p->passed = true;
+    pthread_cond_signal(&p->done);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/** Let the loop finish what it was told to: what was posted before, and then the closing of it. */
+UNUSED static void machine_pass(const struct machine_world *mw)
+{
+    for (int i = 0; i < 4; i++) {
+        struct machine_passing p = { .passed = false };
+
+        pthread_mutex_init(&p.lock, NULL);
+        pthread_cond_init(&p.done, NULL);
+        loop_post(mw->loop, &p.post, machine_on_pass);
+        pthread_mutex_lock(&p.lock);
+        while (!p.passed)
+            pthread_cond_wait(&p.done, &p.lock);
+        pthread_mutex_unlock(&p.lock);
+        pthread_mutex_destroy(&p.lock);
+        pthread_cond_destroy(&p.done);
+    }
+}
+
 UNUSED static struct vm_spec machine_spec(const struct machine_world *mw)
 {
     struct vm_spec spec = {

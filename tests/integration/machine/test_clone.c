@@ -270,48 +270,13 @@ static int open_fds(void)
     return count;
 }
 
-struct passing {
-    struct loop_post post;
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    bool passed;
-};
-
-static void on_pass(struct loop_post *post)
-{
-    struct passing *p = CONTAINER_OF(post, struct passing, post);
-
-    pthread_mutex_lock(&p->lock);
-    p->passed = true;
-    pthread_cond_signal(&p->done);
-    pthread_mutex_unlock(&p->lock);
-}
-
-/* Let the loop close what it was told to: what was posted before is done, and then its closing. */
-static void let_loop_pass(void)
-{
-    for (int i = 0; i < 4; i++) {
-        struct passing p = { .passed = false };
-
-        pthread_mutex_init(&p.lock, NULL);
-        pthread_cond_init(&p.done, NULL);
-        loop_post(world.loop, &p.post, on_pass);
-        pthread_mutex_lock(&p.lock);
-        while (!p.passed)
-            pthread_cond_wait(&p.done, &p.lock);
-        pthread_mutex_unlock(&p.lock);
-        pthread_mutex_destroy(&p.lock);
-        pthread_cond_destroy(&p.done);
-    }
-}
-
 static void rounds_leave_nothing(void **state)
 {
     struct template *t = template_of(ARGV_Q35);
     int before;
     (void)state;
 
-    let_loop_pass();
+    machine_pass(&world);
     before = open_fds();
     for (int i = 0; i < ROUNDS; i++) {
         struct clone c = clone_of(t, "round");
@@ -319,7 +284,7 @@ static void rounds_leave_nothing(void **state)
         assert_says(c.g, "true", false, "");
         clone_end(&c);
     }
-    let_loop_pass();
+    machine_pass(&world);
     assert_int_equal(open_fds(), before);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child, dead or alive */
 }
