@@ -113,6 +113,7 @@ struct config {
         json_t *groups;        /* tool families that are offered; NULL: all */
         json_t *rules;         /* access.h */
         json_t *quotas;        /* likewise */
+        json_t *agents;        /* kernel_agent_known(): group, roles and weight of agents by name */
         int64_t ask_timeout_s; /* 60: how long a person may take to answer */
     } access;
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "kernel/agent.h"
 #include "kernel/base/limits.h"
 
 #define AT(section, member) \
@@ -11,6 +12,7 @@
 #define PATH_MAX_CHARS 4095
 #define MAX_FOLDERS    64
 #define MAX_ACCESS     256
+#define MAX_ROLES      16
 #define MAX_RULE_ARGS  16
 
 /* Names have at most 64 characters, patterns for them a few more. */
@@ -219,6 +221,27 @@ static const struct json_field quota_fields[] = {
     { .name = NULL },
 };
 
+static const struct json_field agent_entry_fields[] = {
+    { .name = "name",
+      .description = "The agent's name, or the beginning of one and '*'.",
+      .kind = JSON_KIND_STRING,
+      .required = true,
+      .min = 1,
+      .max = NAME_MAX_CHARS },
+    { .name = "group",
+      .description = "Its group.",
+      .kind = JSON_KIND_STRING,
+      .max = NAME_MAX_CHARS },
+    { .name = "roles", .description = "Its roles.", .kind = JSON_KIND_STRINGS, .max = MAX_ROLES },
+    { .name = "weight",
+      .description = "Its part where a queue shares fairly: one with 2 gets twice what one with 1 "
+                     "gets.",
+      .kind = JSON_KIND_INT,
+      .min = 1,
+      .max = AGENT_WEIGHT_MAX },
+    { .name = NULL },
+};
+
 static const struct json_field access_fields[] = {
     { .name = "groups",
       .description =
@@ -243,6 +266,13 @@ static const struct json_field access_fields[] = {
       .offset = AT(access, quotas),
       .max = MAX_ACCESS,
       .fields = quota_fields },
+    { .name = "agents",
+      .description = "What agents are: the first entry that matches a name holds; without one an "
+                     "agent is in agent.group and has no role.",
+      .kind = JSON_KIND_OBJECTS,
+      .offset = AT(access, agents),
+      .max = MAX_ACCESS,
+      .fields = agent_entry_fields },
     { .name = "ask_timeout_s",
       .description = "Seconds that a person has to answer when a rule says ask.",
       .kind = JSON_KIND_INT,

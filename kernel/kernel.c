@@ -251,6 +251,41 @@ struct agent *kernel_agent(struct kernel *k, const char *name, const char *group
     return kernel_agent_with(k, &spec, err);
 }
 
+static bool name_matches(const char *pattern, const char *name)
+{
+    size_t len = strcspn(pattern, "*");
+
+    return strncmp(pattern, name, len) == 0 && (pattern[len] == '*' || !name[len]);
+}
+
+static const json_t *entry_of(const json_t *agents, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(agents); i++) {
+        const json_t *entry = json_array_get(agents, i);
+
+        if (name_matches(json_string_value(json_object_get(entry, "name")), name))
+            return entry;
+    }
+    return NULL;
+}
+
+struct agent *kernel_agent_known(struct kernel *k, const char *name, struct error *err)
+{
+    const json_t *entry = entry_of(k->config->access.agents, name);
+    const json_t *roles = json_object_get(entry, "roles");
+    const char *words[AGENT_ROLES_MAX + 1] = { NULL };
+    const char *group = json_string_value(json_object_get(entry, "group"));
+    const struct agent_spec spec = { .name = name,
+                                     .group = group ? group : k->config->agent.group,
+                                     .roles = words,
+                                     .weight = (int)json_integer_value(
+                                         json_object_get(entry, "weight")) };
+
+    for (size_t i = 0; i < MIN(json_array_size(roles), AGENT_ROLES_MAX); i++)
+        words[i] = json_string_value(json_array_get(roles, i));
+    return kernel_agent_with(k, &spec, err);
+}
+
 void kernel_end_agent(struct kernel *k, struct agent *a)
 {
     bool known = false;

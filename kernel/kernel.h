@@ -59,6 +59,10 @@ NODISCARD struct llm *kernel_llm(struct kernel *k, struct error *err);
 NODISCARD struct agent *kernel_agent(struct kernel *k, const char *name, const char *group,
                                      struct error *err);
 
+/** The same with what the configuration says about @name (access.agents); without an entry its
+ * group is agent.group. */
+NODISCARD struct agent *kernel_agent_known(struct kernel *k, const char *name, struct error *err);
+
 /** @a will not come back: its state is ENDED, its computers go in the background, and its name is
  *  free for another.  The caller keeps its reference.  Loop. */
 void kernel_end_agent(struct kernel *k, struct agent *a);

@@ -36,9 +36,13 @@ static bool name_holder(int fd, const char *dir, struct error *err)
 
     if (pid > 0)
         return error_set(err, ERR_BUSY,
-                         "the storage folder %s is in use by another kernel (process %ld)", dir,
-                         pid);
-    return error_set(err, ERR_BUSY, "the storage folder %s is in use by another kernel", dir);
+                         "the storage folder %s is in use by another kernel (process %ld); hosts "
+                         "share one with `aios serve` and `aios mcp --connect`",
+                         dir, pid);
+    return error_set(err, ERR_BUSY,
+                     "the storage folder %s is in use by another kernel; hosts share one with "
+                     "`aios serve` and `aios mcp --connect`",
+                     dir);
 }
 
 static bool lock_folder(struct storage *s, struct error *err)

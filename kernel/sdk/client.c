@@ -326,26 +326,30 @@ json_t *sdk_call_tool(struct aios *a, const char *name, json_t *arguments, int64
 
 /* ---- connecting ---- */
 
-static bool connect_to(const char *path, int64_t timeout_ms, int *ret_fd, struct aios_error *err)
+/* The socket, or -1. */
+static int connect_to(const char *path, int64_t timeout_ms, struct aios_error *err)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     struct timeval most = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
     int fd, rc;
 
-    if (strlen(path) >= sizeof address.sun_path)
-        return sdk_fail(err, AIOS_INVALID, "the socket's path is too long: %s", path);
+    if (strlen(path) >= sizeof address.sun_path) {
+        sdk_fail(err, AIOS_INVALID, "the socket's path is too long: %s", path);
+        return -1;
+    }
     memcpy(address.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return sdk_fail(err, AIOS_LOST, "a socket: %s", strerror(errno));
+    if (fd < 0) {
+        sdk_fail(err, AIOS_LOST, "a socket: %s", strerror(errno));
+        return -1;
+    }
     /* Waits only where more programs connect than the kernel lets in at once. */
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
     do
         rc = connect(fd, (const struct sockaddr *)&address, sizeof address);
     while (rc < 0 && errno == EINTR);
-    *ret_fd = fd;
     if (rc == 0)
-        return true;
+        return fd;
     if (errno == EACCES || errno == EPERM)
         sdk_fail(err, AIOS_DENIED, "the kernel at %s does not let this user in", path);
     else if (errno == EAGAIN)
@@ -354,7 +358,7 @@ static bool connect_to(const char *path, int64_t timeout_ms, int *ret_fd, struct
         sdk_fail(err, AIOS_NO_SERVER, "no kernel listens at %s (%s); start one with `aios serve`",
                  path, strerror(errno));
     close(fd);
-    return false;
+    return -1;
 }
 
 /* As kernel/base/paths.c has it: a path that is not absolute counts as not set. */
@@ -446,10 +450,10 @@ struct aios *aios_connect(const struct aios_options *options, struct aios_error 
     char path[sizeof((struct sockaddr_un *)NULL)->sun_path];
     int fd;
 
-    if ((!named && !usual_path(path, sizeof path, err)) ||
-        !connect_to(named ? named : path, timeout_of(options), &fd, err))
+    if (!named && !usual_path(path, sizeof path, err))
         return NULL;
-    return sdk_attach(fd, options, err);
+    fd = connect_to(named ? named : path, timeout_of(options), err);
+    return fd >= 0 ? sdk_attach(fd, options, err) : NULL;
 }
 
 void aios_close(struct aios *a)

@@ -178,7 +178,7 @@ bool aios_plan_next(struct aios *a, struct aios_plan *p, struct aios_step *ret,
 bool aios_plan_call(const struct aios_plan *p, size_t index, const char **ret_tool,
                     const char **ret_arguments)
 {
-    if (index >= json_array_size(p->calls))
+    if (!p->arguments || index >= json_array_size(p->calls))
         return false;
     *ret_tool = json_string_value(json_object_get(json_array_get(p->calls, index), "name"));
     *ret_arguments = p->arguments[index];
@@ -230,8 +230,7 @@ static char *try_call(struct aios *a, const struct aios_plan *p, size_t index, a
 {
     const char *tool, *arguments;
 
-    (void)aios_plan_call(p, index, &tool, &arguments);
-    if (!is_offered(p, tool))
+    if (!aios_plan_call(p, index, &tool, &arguments) || !is_offered(p, tool))
         return sdk_copy("Error: there is no such tool here.", err);
     if (allow && !allow(arg, tool, arguments))
         return sdk_copy("This call was not allowed. Do without it.", err);

@@ -212,7 +212,7 @@ static bool unfinished(const struct aios_reply *reply, char handle[HANDLE_BYTES]
         is += sizeof how - 1;
         len = strcspn(is, "\"");
     }
-    if (len == 0 || len >= HANDLE_BYTES)
+    if (!is || len == 0 || len >= HANDLE_BYTES)
         return false;
     memcpy(handle, is, len);
     handle[len] = '\0';

@@ -154,6 +154,40 @@ test('when the server ends, the host ends, says so, and nothing is left', async 
   assert.ok(!fs.existsSync(server.socket));
 });
 
+test('the policies of the queues are changed while it runs', async () => {
+  const server = await serve({ config: { tool: { policy: 'fifo' } } });
+  const raw = await host(server, 'alice');
+  const slow = raw.call('terminal_run', { command: 'sleep 1; echo done' });
+  const file = path.join(server.dir, 'serve.json');
+  fs.writeFileSync(file, JSON.stringify({ tool: { policy: 'rr' }, storage: { policy: 'edf' } }));
+  server.child.kill('SIGHUP');
+  await eventually(() => /reloaded.*tool=rr.*storage=edf/.test(server.said()), 'it says so', 10000);
+  fs.writeFileSync(file, '{ "tool": { "policy": "chaos" } }');
+  server.child.kill('SIGHUP');
+  await eventually(() => /reload_failed.*chaos/.test(server.said()), 'it refuses a bad one', 10000);
+  assert.match(good(await slow), /done/);
+  good(await raw.call('terminal_run', { command: 'true' }));
+  await raw.close();
+  await stop(server);
+});
+
+test('agents are what the configuration says of their names', async () => {
+  const server = await serve({ config: { access: {
+    agents: [{ name: 'ops-*', group: 'staff', roles: ['operator'] }],
+    rules: [{ role: 'operator', tool: 'terminal_run', decision: 'allow' },
+      { tool: 'terminal_run', decision: 'deny' }] } } });
+  const trusted = await host(server, 'ops-1');
+  const other = await host(server, 'alice');
+  good(await trusted.call('terminal_run', { command: 'true' }));
+  assert.match(good(await trusted.call('agent_status')), /"group":"staff"/);
+  const refused = await other.call('terminal_run', { command: 'true' });
+  assert.ok(refused.isError);
+  assert.match(textOf(refused), /rule 2/);
+  await trusted.close();
+  await other.close();
+  await stop(server);
+});
+
 // A connection as a program makes it; resolves with what came until it was closed or @enough.
 const talk = (socket, bytes, enough = () => false) => new Promise((done, fail) => {
   const c = net.connect(socket);

@@ -17,6 +17,8 @@ static const struct argv_spec small = {
     .console_fd = 5,
     .ram_fd = -1,
     .disk_fd = -1,
+    .disk_frozen_fd = -1,
+    .disk_base_fd = -1,
 };
 
 #define SECCOMP "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -64,7 +66,8 @@ static void a_clone_of_a_q35_with_a_disk(void **state)
     spec.append = "aios.root=/dev/vda";
     spec.ram_fd = 12;
     spec.disk_fd = 13;
-    spec.disk_qcow2 = true;
+    spec.disk_frozen_fd = 14;
+    spec.disk_base_fd = 15;
     spec.incoming = true;
     spec.stopped = true;
     assert_line(
@@ -79,8 +82,13 @@ static void a_clone_of_a_q35_with_a_disk(void **state)
                "-chardev\nsocket,id=console,fd=5\n-serial\nchardev:console\n"
                "-chardev\nsocket,id=guest,fd=4\n-device\nvirtio-serial-pci,max_ports=2\n"
                "-device\nvirtserialport,nr=1,name=aios,chardev=guest\n"
-               "-blockdev\nnode-name=disk,driver=qcow2,file.driver=file,file.locking=off,"
-               "file.filename=/proc/self/fd/13\n-device\nvirtio-blk-pci,drive=disk\n"
+               "-add-fd\nfd=15,set=15\n-blockdev\ndriver=raw,node-name=base,read-only=on,"
+               "file.driver=file,file.locking=off,file.filename=/dev/fdset/15\n"
+               "-add-fd\nfd=14,set=14\n-blockdev\ndriver=qcow2,node-name=frozen,read-only=on,"
+               "file.driver=file,file.locking=off,file.filename=/dev/fdset/14,backing=base\n"
+               "-add-fd\nfd=13,set=13\n-blockdev\ndriver=qcow2,node-name=disk,read-only=off,"
+               "file.driver=file,file.locking=off,file.filename=/dev/fdset/13,backing=frozen\n"
+               "-device\nvirtio-blk-pci,drive=disk\n"
                "-incoming\ndefer\n-S\n");
 }
 
@@ -126,7 +134,7 @@ static void no_machine_has_a_network_card_or_a_way_to_the_file_system(void **sta
             held += !strcmp(*at, "-nodefaults") || !strcmp(*at, "-no-user-config") ||
                     !strcmp(*at, SECCOMP);
             if (strstr(*at, "net") || strstr(*at, "server") ||
-                (strstr(*at, "/") && !strstr(*at, "/proc/self/fd/")))
+                (strstr(*at, "/") && !strstr(*at, "/proc/self/fd/") && !strstr(*at, "/dev/fdset/")))
                 fail_msg("variant %u has %s", n, *at);
         }
         assert_int_equal(held, 3);

@@ -212,7 +212,7 @@ static void a_long_line_is_taken(void **state)
     (void)state;
     memcpy(say, TEXT(""), head);
     memset(say + head, 'y', 2 << 20);
-    memcpy(say + head + (2 << 20), TEXT("") + head, strlen(TEXT("")) - head + 1);
+    memcpy(say + head + (2 << 20), &TEXT("")[head], strlen(TEXT("")) - head + 1);
     a = CONNECT({ say });
     assert_sdk(a, err);
     reply = ask(a);

@@ -156,7 +156,9 @@ static struct vm_spec spec_of(struct world *w, enum manner how)
                                        .kernel_fd = 0,
                                        .initrd_fd = 0,
                                        .ram_fd = -1,
-                                       .disk_fd = -1 },
+                                       .disk_fd = -1,
+                                       .disk_frozen_fd = -1,
+                                       .disk_base_fd = -1 },
                              .start = play_start };
 }
 

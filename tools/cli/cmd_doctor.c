@@ -12,6 +12,7 @@
 #include "kernel/base/fd.h"
 #include "kernel/base/json.h"
 #include "kernel/base/paths.h"
+#include "kernel/plugin.h"
 #include "kernel/computer/run.h"
 #include "sandbox/sandbox.h"
 #include "tools/cli/child.h"
@@ -212,6 +213,33 @@ static void show_programs(struct doctor *d)
         show_program(d, programs[i].name, programs[i].package);
 }
 
+/* ---- modules ---- */
+
+static void show_modules(struct doctor *d)
+{
+    static const struct {
+        const char *name, *what_for, *package;
+    } modules[] = {
+        { "http", "providers of models, storage in S3", "libcurl4" },
+        { "postgres", "storage in PostgreSQL", "libpq5" },
+    };
+
+    heading(d, "Modules, opened when the configuration needs them:");
+    for (size_t i = 0; i < ARRAY_LEN(modules); i++) {
+        struct error err = ERROR_INIT;
+        bool ok = plugin_check(modules[i].name, &err);
+        char remedy[320] = "";
+
+        if (!ok)
+            (void)snprintf(remedy, sizeof remedy, "apt-get install %s (%.200s)", modules[i].package,
+                           err.text);
+        line(d, ok ? "ok" : "missing", modules[i].name, modules[i].what_for, remedy);
+        add(d, "modules",
+            json_pack("{s:s, s:b, s:s, s:s}", "name", modules[i].name, "ok", ok, "for",
+                      modules[i].what_for, "remedy", remedy));
+    }
+}
+
 /* ---- folders, memory, configuration ---- */
 
 /* A folder that is missing will be made, where it can be. */
@@ -345,6 +373,7 @@ static int examine(struct doctor *d, struct error *err)
         printf("aios %s\n", AIOS_VERSION);
     show_kernel(d);
     show_programs(d);
+    show_modules(d);
     show_place(d);
     (void)fflush(stdout);
     show_proof(d);

@@ -151,8 +151,7 @@ static bool serve(struct mcp_command *c, struct error *err)
 {
     const struct config *config = c->engine.config;
     CLEANUP(agent_unrefp)
-    struct agent *agent =
-        kernel_agent(c->engine.kernel, config->agent.name, config->agent.group, err);
+    struct agent *agent = kernel_agent_known(c->engine.kernel, config->agent.name, err);
     struct mcp_options mcp = { .kernel = c->engine.kernel,
                                .agent = agent,
                                .instructions = cli_instructions,

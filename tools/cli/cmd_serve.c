@@ -48,8 +48,9 @@ static const struct cli_command command = {
         "Runs one kernel that many hosts share: each connects with `aios mcp --connect SOCKET`,\n"
         "programs with libaios.  Their calls share queues and policies; none sees what another "
         "has.\n"
-        "Connects only who is the same user, root, or named in serve.users.  Ends with SIGTERM or\n"
-        "SIGINT; nothing that it started outlives it.",
+        "Connects only who is the same user, root, or named in serve.users.  SIGHUP takes the\n"
+        "queues' policies from the configuration anew.  Ends with SIGTERM or SIGINT; nothing that\n"
+        "it started outlives it.",
     .options = options,
 };
 
@@ -131,12 +132,41 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
+/* The policies of the queues as the file has them now: what waits is taken along.  All else that
+ * the file says holds from the next start. */
+static void reload(struct serve_command *c)
+{
+    struct error err = ERROR_INIT;
+    struct config *fresh = config_load(c->config_path, NULL, &err);
+    const char *policies[SYSCALL_CLASS_COUNT] = { NULL };
+
+    if (!fresh) {
+        log_line(LOG_ERROR, "reload_failed", "why=%s", LOG_ESC(err.text));
+        return;
+    }
+    policies[SYSCALL_TOOL] = fresh->tool.calls.policy;
+    policies[SYSCALL_LLM] = fresh->llm.calls.policy;
+    policies[SYSCALL_MEMORY] = fresh->memory.calls.policy;
+    policies[SYSCALL_STORAGE] = fresh->storage.calls.policy;
+    for (int class = 0; class < SYSCALL_CLASS_COUNT; class ++) {
+        struct error why = ERROR_INIT;
+
+        if (!kernel_set_policy(c->engine.kernel, (enum syscall_class) class, policies[class], &why))
+            log_line(LOG_ERROR, "reload_failed", "why=%s", LOG_ESC(why.text));
+    }
+    log_line(LOG_WARN, "reloaded", "tool=%s llm=%s memory=%s storage=%s", policies[SYSCALL_TOOL],
+             policies[SYSCALL_LLM], policies[SYSCALL_MEMORY], policies[SYSCALL_STORAGE]);
+    config_free(fresh);
+}
+
 static void on_signal(uv_signal_t *handle, int signum)
 {
     struct serve_command *c = handle->data;
 
-    (void)signum;
-    loop_stop(c->engine.loop);
+    if (signum == SIGHUP)
+        reload(c);
+    else
+        loop_stop(c->engine.loop);
 }
 
 static void watch_signals(struct serve_command *c)

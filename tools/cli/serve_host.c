@@ -121,8 +121,7 @@ static bool name_agent(struct serve_host *h, const char *name, struct error *err
     if (len < 0 || (size_t)len >= sizeof full)
         return error_set(err, ERR_INVALID, "an agent's name is at most %d characters long",
                          AGENT_NAME_MAX - (other ? 12 : 0));
-    h->agent =
-        kernel_agent(h->options->kernel, full, kernel_config(h->options->kernel)->agent.group, err);
+    h->agent = kernel_agent_known(h->options->kernel, full, err);
     return h->agent != NULL;
 }
 

@@ -77,7 +77,8 @@ static inline bool machine_find_kernel(struct machine_world *mw)
 /** @busybox: its bytes. */
 static inline int machine_initramfs(const struct machine_world *mw, const char *busybox, size_t len)
 {
-    static const char *const modules[] = { "virtio_mmio", "virtio_pci", "virtio_console", NULL };
+    static const char *const modules[] = { "virtio_mmio", "virtio_pci", "virtio_console",
+                                           "virtio_blk", NULL };
     static const char *const names[] = {
         "sh",       "true", "cat",  "echo", "date", "head", "od",
         "hostname", "ls",   "stty", "tty",  "dd",   "ps",   "kill"
@@ -207,7 +208,9 @@ UNUSED static struct vm_spec machine_spec(const struct machine_world *mw)
                   .kernel_fd = mw->kernel_fd,
                   .initrd_fd = mw->initrd_fd,
                   .ram_fd = -1,
-                  .disk_fd = -1 },
+                  .disk_fd = -1,
+                  .disk_frozen_fd = -1,
+                  .disk_base_fd = -1 },
     };
 
     if (geteuid() == 0)

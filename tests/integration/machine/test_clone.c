@@ -52,7 +52,7 @@ static struct template *template_of(enum argv_machine kind)
         struct error err = ERROR_INIT;
         struct template_size size;
 
-        templates[kind] = template_make(&spec, &w, &err);
+        templates[kind] = template_make(&spec, NULL, &w, &err);
         assert_ok(templates[kind], err);
         template_size(templates[kind], &size);
         print_message("a template: memory %" PRIu64 " MiB, state %" PRIu64 " KiB\n",

@@ -41,7 +41,8 @@ static int open_world(void **state)
     backend = vmctl_backend_new(&(struct vmctl_config){ .loop = world.loop,
                                                         .cache_dir = folder_base,
                                                         .kernel_fd = world.kernel_fd,
-                                                        .initrd_fd = world.initrd_fd },
+                                                        .initrd_fd = world.initrd_fd,
+                                                        .disk_fd = -1 },
                                 &err);
     assert_ok(backend, err);
     return 0;
