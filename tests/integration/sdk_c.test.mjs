@@ -158,13 +158,13 @@ test('many who count at once miss none and count none twice', async () => {
   await server.stop();
 });
 
-// A server of OpenAI's interface that answers by a script: each entry is a delta, or how to refuse.
+// A server of OpenAI's interface that answers by a script: each entry is a delta, after hold_ms, or how to refuse.
 const model = async (script) => {
   const asked = [];
   const server = http.createServer((request, response) => {
     let body = '';
     request.on('data', (chunk) => { body += chunk; });
-    request.on('end', () => {
+    request.on('end', async () => {
       const question = JSON.parse(body);
       const step = script[asked.push({ url: request.url, key: request.headers.authorization, ...question }) - 1];
       if (!step || step.status) {
@@ -172,10 +172,12 @@ const model = async (script) => {
         response.end(JSON.stringify({ error: { message: step?.why ?? 'the script is over' } }));
         return;
       }
+      const { hold_ms, ...delta } = step;
+      if (hold_ms) await new Promise((done) => setTimeout(done, hold_ms));
       const base = { id: 'x', object: 'chat.completion.chunk', model: 'scripted' };
       const send = (chunk) => response.write(`data: ${JSON.stringify({ ...base, ...chunk })}\n\n`);
       response.writeHead(200, { 'content-type': 'text/event-stream' });
-      send({ choices: [{ index: 0, delta: { role: 'assistant', ...step }, finish_reason: null }] });
+      send({ choices: [{ index: 0, delta: { role: 'assistant', ...delta }, finish_reason: null }] });
       send({ choices: [{ index: 0, delta: {}, finish_reason: step.tool_calls ? 'tool_calls' : 'stop' }] });
       send({ choices: [], usage: { prompt_tokens: 7, completion_tokens: 5, total_tokens: 12 } });
       response.end('data: [DONE]\n\n');
@@ -223,6 +225,16 @@ test('the worker reaches a goal with a model and a computer', async () => {
   // What was done is known the next time.
   assert.equal(await works(server, 'static', 'worker', 'Is the file written?'), 'Done before.\n');
   assert.match(scripted.asked[3].messages[1].content, /Is the file written\?[^]*I wrote the file/);
+  await server.stop();
+  scripted.close();
+});
+
+test('an answer that takes longer than a call is fetched, not asked for again', async () => {
+  const call_timeout_ms = 3000;
+  const scripted = await model([{ content: 'Late, but whole.', hold_ms: call_timeout_ms }]);
+  const server = await serve({ ...scripted.config, tool: { call_timeout_ms } });
+  assert.equal(await works(server, 'shared', 'worker', 'Take your time'), 'Late, but whole.\n');
+  assert.equal(scripted.asked.length, 1);
   await server.stop();
   scripted.close();
 });
