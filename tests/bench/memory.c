@@ -300,6 +300,7 @@ static void bench_vectors(const char *folder, unsigned count)
         scalar[round] = now_ns() - begin;
         begin = now_ns();
         sink += read_all((const uint64_t *)(const void *)all, (size_t)count * DIMS / 2);
+        (void)sink;
         reading[round] = now_ns() - begin;
     }
     printf("%u %.2f %.2f %.2f\n", memory_dot_width(), median_us(ours, ROUNDS) / 1e3,

@@ -472,6 +472,46 @@ static void a_process_can_write_nothing_and_reach_nothing(void **state)
                        "1\n");
 }
 
+/* Killed as nothing can be that gets to say goodbye. */
+static void a_process_does_not_outlive_its_server(void **state)
+{
+    char *const argv[] = { (char *)unconst("sh"), (char *)unconst("-c"),
+                           (char *)unconst("echo >&3; read x <&4"), NULL };
+    int told[2], held[2];
+    struct pollfd end;
+    pid_t server;
+    char byte;
+    (void)state;
+
+    assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(held, O_CLOEXEC), 0);
+    server = fork();
+    if (server == 0) {
+        const int fds[] = { told[1], held[0] };
+        struct process_plan plan = {
+            .program = "/bin/sh", .argv = argv, .fds = fds, .fd_count = ARRAY_LEN(fds)
+        };
+        struct process p;
+
+        if (geteuid() == 0)
+            plan.uid = plan.gid = 65534;
+        if (!process_start(&plan, &p, NULL))
+            _exit(1);
+        for (;;)
+            (void)pause();
+    }
+    fd_close(told[1]);
+    assert_int_equal(read(told[0], &byte, 1), 1);
+    assert_int_equal(kill(server, SIGKILL), 0);
+    assert_int_equal(waitpid(server, NULL, 0), server);
+    end = (struct pollfd){ .fd = told[0], .events = POLLIN };
+    assert_int_equal(poll(&end, 1, PATIENCE_MS), 1);
+    assert_int_equal(read(told[0], &byte, 1), 0); /* the last holder is gone */
+    fd_close(told[0]);
+    fd_close(held[0]);
+    fd_close(held[1]);
+}
+
 static void survives_every_allocation_failure(void **state)
 {
     (void)state;
@@ -520,6 +560,7 @@ int main(void)
         WITH_FOLDER(cancelling_ends_a_wait),
         WITH_FOLDER(a_process_has_its_descriptors_and_nothing_else),
         WITH_FOLDER(a_process_can_write_nothing_and_reach_nothing),
+        WITH_FOLDER(a_process_does_not_outlive_its_server),
         WITH_FOLDER(survives_every_allocation_failure),
     };
 

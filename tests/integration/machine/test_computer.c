@@ -2,8 +2,9 @@
 #include "tests/integration/machine/machine.h"
 
 #include <inttypes.h>
-#include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 
 #include "kernel/computer/computer.h"
 #include "tests/support/folder.h"
@@ -232,6 +233,115 @@ static void a_machine_that_panics_is_lost_with_its_last_lines(void **state)
     await_lost(c, "echo c >/proc/sysrq-trigger");
 }
 
+/* ---- with a disk ---- */
+
+/* An ext4 image of a small root, made by the program that images are made with. */
+static int make_image(void)
+{
+    static const char *const folders[] = { "root",     "root/bin", "root/dev", "root/proc",
+                                           "root/tmp", "root/run", "root/etc", "root/root" };
+    char image[128], root[128];
+    char *const argv[] = { (char *)unconst("mke2fs"),
+                           (char *)unconst("-q"),
+                           (char *)unconst("-t"),
+                           (char *)unconst("ext4"),
+                           (char *)unconst("-d"),
+                           root,
+                           image,
+                           NULL };
+    char *const env[] = { NULL };
+    struct error err = ERROR_INIT;
+    char *busybox;
+    size_t len;
+    int status = -1;
+    pid_t pid;
+    int fd;
+
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+        assert_int_equal(mkdirat(folder_fd, folders[i], 0755), 0);
+    busybox = fd_read_file(AT_FDCWD, "/bin/busybox", 8u << 20, &len, &err);
+    assert_ok(busybox, err);
+    assert_ok(fd_replace_file(folder_path("root/bin/busybox"), busybox, len, 0755, &err), err);
+    free(busybox);
+    for (const char *const *name =
+             (const char *const[]){ "sh", "true", "cat", "echo", "dd", "sync", "mount", NULL };
+         *name; name++) {
+        char link[64];
+
+        (void)snprintf(link, sizeof link, "root/bin/%s", *name);
+        assert_int_equal(symlinkat("busybox", folder_fd, link), 0);
+    }
+    (void)snprintf(root, sizeof root, "%s/root", folder_base);
+    (void)snprintf(image, sizeof image, "%s/image", folder_base);
+    fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 64 << 20), 0);
+    fd_close(fd);
+    if (posix_spawn(&pid, "/sbin/mke2fs", NULL, NULL, argv, env) != 0)
+        return -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    return open(image, O_RDONLY | O_CLOEXEC);
+}
+
+static uint64_t sum_of(int fd)
+{
+    char block[65536];
+    uint64_t sum = 14695981039346656037ull;
+    ssize_t n;
+
+    for (off_t at = 0; (n = pread(fd, block, sizeof block, at)) > 0; at += n) {
+        for (ssize_t i = 0; i < n; i++)
+            sum = (sum ^ (uint8_t)block[i]) * 1099511628211ull;
+    }
+    return sum;
+}
+
+static void each_has_a_disk_of_its_own_over_the_image(void **state)
+{
+    static const struct computer_spec usual, larger = { .memory_bytes = 320u << 20 };
+    const struct computer_spec *const specs[] = { &usual, &usual, &larger };
+    const char *const dirs[] = { NULL, folder_base };
+    struct computer_backend *plain = backend;
+    struct error err = ERROR_INIT;
+    uint64_t before;
+    int image;
+    (void)state;
+
+    if (missing)
+        skip_because("no %s", missing);
+    image = make_image();
+    if (image < 0)
+        skip_because("no mke2fs");
+    before = sum_of(image);
+    for (size_t d = 0; d < ARRAY_LEN(dirs); d++) {
+        backend = vmctl_backend_new(&(struct vmctl_config){ .loop = world.loop,
+                                                            .cache_dir = folder_base,
+                                                            .overlay_dir = dirs[d],
+                                                            .kernel_fd = world.kernel_fd,
+                                                            .initrd_fd = world.initrd_fd,
+                                                            .disk_fd = image },
+                                    &err);
+        assert_ok(backend, err);
+        for (size_t i = 0; i < ARRAY_LEN(specs); i++) {
+            struct computer *c = create(specs[i]);
+            char *mounts = machine_hear(computer_guest(c), "cat /proc/mounts", false);
+
+            assert_contains(mounts, "/dev/vda / ext4 rw");
+            free(mounts);
+            assert_says(computer_guest(c),
+                        "test ! -e /mark && echo mine >/mark && dd if=/dev/zero of=/big bs=1M "
+                        "count=8 2>/dev/null && sync && cat /mark",
+                        false, "mine\n");
+            computer_unref(c);
+        }
+        backend->free(backend);
+    }
+    backend = plain;
+    assert_true(sum_of(image) == before);
+    fd_close(image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +350,7 @@ int main(void)
         cmocka_unit_test(stands_still_and_goes_on),
         cmocka_unit_test(another_size_is_a_machine_of_its_own),
         cmocka_unit_test(what_is_not_kept_is_refused),
+        cmocka_unit_test(each_has_a_disk_of_its_own_over_the_image),
         cmocka_unit_test(a_machine_that_panics_is_lost_with_its_last_lines),
     };
 

@@ -1,0 +1,34 @@
+/*
+ * vmctl - a computer that is a virtual machine under QEMU.
+ *
+ * The first create finds out which accelerator there is, boots a machine and freezes it; every
+ * computer of the usual size is a clone of that one.  Another size is a machine of its own that
+ * boots.
+ *
+ * Ownership: the back end owns its template; the configuration is copied.
+ * Threads: any.  Blocking: create and the like, bounded by their struct wait.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "kernel/computer/computer.h"
+#include "vmctl/process.h"
+
+struct vmctl_config {
+    struct loop *loop;
+    const char *program;     /* QEMU; NULL: qemu-system-x86_64 from the usual folders */
+    const char *cache_dir;   /* the verdict on KVM is kept there; NULL: nowhere */
+    const char *overlay_dir; /* what computers write to their disks; NULL: memory */
+    int kernel_fd, initrd_fd;
+    int disk_fd; /* a raw image with an ext4 root, never written; -1: the initramfs is the root */
+    process_start_fn *start; /* NULL: process_start() */
+    uint32_t uid;            /* who QEMU is when the server is root; 0: 1879048193 */
+    uint32_t memory_mib;     /* of a computer of the usual size; 0: 256 */
+};
+
+NODISCARD struct computer_backend *vmctl_backend_new(const struct vmctl_config *config,
+                                                     struct error *err);
+
+/** For people: "TCG: /dev/kvm: No such file or directory"; "" before the first create. */
+void vmctl_backend_accel(struct computer_backend *b, char *buf, size_t size);
