@@ -78,10 +78,23 @@ static void delete_snapshots(struct place *p, const json_t *computers)
     }
 }
 
+/* How a value begins that holds no snapshot: told there, so that nobody has to read on. */
+static const char without_snapshots[] = "{\"format\":1,\"snapshots\":0,";
+
+static bool has_snapshots(struct place *p, const char *name, uint64_t version)
+{
+    CLEANUP(buf_fini) struct buf head = BUF_INIT;
+
+    return storage_get(p->storage, p->space, name, version, 0, sizeof without_snapshots - 1, &head,
+                       p->wait, NULL, NULL) &&
+           strcmp(buf_str(&head), without_snapshots) != 0;
+}
+
 static void delete_snapshots_of(struct place *p, const char *name, uint64_t version)
 {
     struct storage_stat stat;
-    json_t *saved = read_version(p, name, version, &stat, NULL);
+    json_t *saved =
+        has_snapshots(p, name, version) ? read_version(p, name, version, &stat, NULL) : NULL;
 
     if (saved)
         delete_snapshots(p, json_object_get(saved, "computers"));
@@ -143,9 +156,9 @@ static bool write_value(struct place *p, const char *name, const struct context_
                         json_t *computers, struct storage_stat *ret, struct error *err)
 {
     CLEANUP(buf_fini) struct buf text = BUF_INIT;
-    json_t *value =
-        json_pack("{s:i, s:O?, s:O?, s:O}", "format", FORMAT, "messages", parts->messages,
-                  "variables", parts->variables, "computers", computers);
+    json_t *value = json_pack("{s:i, s:I, s:O?, s:O?, s:O}", "format", FORMAT, "snapshots",
+                              (json_int_t)json_array_size(computers), "messages", parts->messages,
+                              "variables", parts->variables, "computers", computers);
     bool ok = value && json_write(value, &text);
 
     json_decref(value);

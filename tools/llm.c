@@ -8,6 +8,7 @@
 
 #include "kernel/base/clock.h"
 #include "kernel/llm_job.h"
+#include "tools/llm_saved.h"
 #include "tools/toolkit.h"
 
 #define SAMPLING  "sampling"
@@ -145,12 +146,15 @@ static bool answer(struct tool_call *call, const struct progress *p, const struc
                          p->estimated ? "about " : "", p->input_tokens, p->output_tokens, note);
 }
 
-/* The answer goes on without us. */
-static bool answer_later(struct tool_call *call, struct llm_job *job, struct error *err)
+/* The answer goes on without us.  @asked: NULL when that is kept already. */
+static bool answer_later(struct tool_call *call, struct llm_job *job,
+                         const struct llm_request *asked, bool data, struct error *err)
 {
     size_t bytes = llm_job_progress(job);
     struct id id;
 
+    if (asked)
+        llm_saved_keep(call, job, asked, data);
     llm_job_park(job, &id);
     return result_printf(call->result, err,
                          "The model is still working (%zu bytes written so far). Fetch its "
@@ -211,9 +215,10 @@ static bool take(struct tool_call *call, struct llm_job *job, struct progress **
     return ok;
 }
 
-/* Waits for @job as long as this call may take. */
-static bool await(struct tool_call *call, struct llm_job **job, struct progress **p,
-                  struct error *err)
+/* Waits for @job as long as this call may take; after that *job is NULL.  @asked: what must be kept
+ * then, or NULL. */
+static bool await(struct tool_call *call, struct llm_job **job, const struct llm_request *asked,
+                  struct progress **p, struct error *err)
 {
     struct wait wait = { .deadline_ns = toolkit_answer_by(call, 0) - MARGIN_NS,
                          .cancel = call->wait.cancel };
@@ -223,7 +228,7 @@ static bool await(struct tool_call *call, struct llm_job **job, struct progress 
     if (llm_job_wait(*job, &wait, &late))
         return take(call, *job, p, &again, err);
     if (late.code == ERR_TIMEOUT)
-        return answer_later(call, STEAL(*job), err);
+        return answer_later(call, STEAL(*job), asked, (*p)->data, err);
     return error_set(err, late.code, "%s", late.text);
 }
 
@@ -238,7 +243,7 @@ static bool ask_providers(struct tool_call *call, struct llm *l, const struct qu
     if (!job)
         return false;
     tool_call_note(call, "asking a model");
-    if (await(call, &job, p, &why))
+    if (await(call, &job, request, p, &why))
         return true;
     if ((why.code != ERR_LOST && why.code != ERR_UNSUPPORTED) || !can_sample(call, a) ||
         !kernel_config(call->kernel)->llm.sampling)
@@ -293,19 +298,55 @@ static bool ask(struct tool_call *call, struct llm *l, const struct query_args *
     return ok;
 }
 
+/* One that is not in memory, as @why says: the server was started again since. */
+static bool fetch_saved(struct tool_call *call, struct llm *l, const char *handle,
+                        struct progress **p, struct error *why, struct error *err)
+{
+    CLEANUP(llm_saved_fini) struct llm_saved saved;
+    CLEANUP(llm_job_freep) struct llm_job *job = NULL;
+    bool ok;
+
+    if (!llm_saved_read(call, handle, &saved, why))
+        return error_set(err, why->code, "%s", why->text);
+    (*p)->data |= saved.data;
+    if (!buf_append(&(*p)->text, saved.text, saved.len))
+        return error_set(err, ERR_NOMEM, "an answer");
+    if (saved.over) {
+        ok = progress_add(*p, &saved.reply, err) && answer(call, *p, &saved.reply, err);
+    } else {
+        saved.request.so_far = buf_str(&(*p)->text);
+        job = llm_job_start(l, &saved.request, NULL, NULL, err);
+        if (!job || !llm_job_adopt(job, handle, err))
+            return false;
+        llm_saved_keep(call, job, &saved.request, (*p)->data);
+        ok = await(call, &job, NULL, p, err);
+    }
+    if (ok && (job || saved.over))
+        llm_saved_purge(call, handle);
+    return ok;
+}
+
 static bool fetch(struct tool_call *call, struct llm *l, const struct query_args *a,
                   struct progress **p, struct error *err)
 {
     CLEANUP(llm_job_freep) struct llm_job *job = NULL;
+    struct error why = ERROR_INIT;
+    bool ok;
 
     if (a->prompt || a->messages)
         return error_set(err, ERR_INVALID, "send \"answer\" alone, or a new question without it");
-    job = llm_job_claim(l, agent_name(call->agent), a->answer, err);
+    job = llm_job_claim(l, agent_name(call->agent), a->answer, &why);
+    if (!job && why.code == ERR_NOT_FOUND)
+        return fetch_saved(call, l, a->answer, p, &why, err);
     if (!job)
-        return false;
+        return error_set(err, why.code, "%s", why.text);
+    (*p)->data |= llm_saved_data(job);
     if (!buf_append_str(&(*p)->text, llm_job_so_far(job))) /* of the turns before it was parked */
         return error_set(err, ERR_NOMEM, "an answer");
-    return await(call, &job, p, err);
+    ok = await(call, &job, NULL, p, err);
+    if (ok && job) /* delivered, and not parked again */
+        llm_saved_purge(call, a->answer);
+    return ok;
 }
 
 static bool llm_query_tool(struct tool_call *call, const void *args, struct error *err)

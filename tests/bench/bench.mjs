@@ -1,6 +1,6 @@
 // Measures AIOS beside its peers, in one run, and prints ratios.  No test: nothing fails here.
 //
-//   tools/dev/bench [row …]    rows: start call memory run create whole pool idle sleep flood dispatch arrivals notes vectors storage
+//   tools/dev/bench [row …]    rows: start call memory run create whole pool idle sleep flood dispatch arrivals notes vectors storage context
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -248,6 +248,14 @@ if (wanted('storage')) {
     const [work, mine, theirs] = row.split(';');
     line(`storage: ${work}`, Number(mine), 'us', work.startsWith('SQLite') ? 'one plain table' : 'write, fsync, rename',
       Number(theirs), '1.3');
+  }
+}
+
+if (wanted('context')) {
+  const folder = fs.mkdtempSync(path.join(home, 'context-'));
+  for (const row of execFileSync(path.join(peers, 'bench_context'), [folder], { encoding: 'utf8' }).trim().split('\n')) {
+    const [work, mine, theirs] = row.split(';');
+    line(`context: ${work}`, Number(mine), 'us', 'one upsert of its bytes', Number(theirs), '1.5');
   }
 }
 

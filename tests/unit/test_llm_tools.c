@@ -6,6 +6,7 @@
 
 struct llm *__wrap_kernel_llm(struct kernel *k, struct error *err);
 const struct config *__wrap_kernel_config(struct kernel *k);
+struct storage *__wrap_kernel_storage(struct kernel *k, struct error *err);
 bool __wrap_tool_call_preempted(const struct tool_call *call);
 bool __wrap_tool_call_yield(struct tool_call *call, void *state, void (*state_free)(void *state));
 void *__wrap_tool_call_resume(struct tool_call *call);
@@ -29,6 +30,14 @@ const struct config *__wrap_kernel_config(struct kernel *k)
 {
     (void)k;
     return fake.config;
+}
+
+/* There is only memory: test_llm_restart has the rest. */
+struct storage *__wrap_kernel_storage(struct kernel *k, struct error *err)
+{
+    (void)k;
+    error_set(err, ERR_LOST, "no storage here");
+    return NULL;
 }
 
 bool __wrap_tool_call_preempted(const struct tool_call *call)
@@ -212,7 +221,7 @@ static void an_answer_that_takes_too_long_is_fetched_later(void **state)
     a = ask_with(place.bob, fetch, 30000, NULL, NULL); /* nobody else gets it */
     assert_false(a.ok);
     assert_code(a.err, ERR_NOT_FOUND);
-    a = ask_with(place.alice, fetch, 510, NULL, NULL); /* still not: another handle */
+    a = ask_with(place.alice, fetch, 510, NULL, NULL); /* still not */
     assert_ok(a.ok, a.err);
     handle = strstr(a.text, "\"q_");
     assert_non_null(handle);
