@@ -129,12 +129,69 @@ static bool check_queues(const struct config *c, struct error *err)
            check_queue("storage", &c->storage.calls, err);
 }
 
+static bool check_path(const char *key, const char *path, struct error *err)
+{
+    return !*path || *path == '/' ||
+           error_set(err, ERR_INVALID, "%s must be an absolute path, but is \"%.200s\"", key, path);
+}
+
+static bool check_users(const json_t *users, struct error *err)
+{
+    for (size_t i = 0; i < json_array_size(users); i++) {
+        const char *id = json_string_value(json_array_get(users, i));
+
+        if (!*id || id[strspn(id, "0123456789")])
+            return error_set(err, ERR_INVALID,
+                             "serve.users[%zu] must be a user id in digits (see `id -u NAME`), but "
+                             "is \"%.64s\"",
+                             i, id);
+    }
+    return true;
+}
+
+static bool check_bucket(const struct config *c, struct error *err)
+{
+    if (strcmp(c->storage.backend, "s3") != 0 || (*c->s3.endpoint && *c->s3.bucket))
+        return true;
+    return error_set(err, ERR_INVALID, "storage.backend s3 needs s3.endpoint and s3.bucket");
+}
+
+/* A name stands for one provider, and "sampling" for the host's own model. */
+static bool check_providers(const json_t *providers, struct error *err)
+{
+    for (size_t i = 0; i < json_array_size(providers); i++) {
+        const json_t *one = json_array_get(providers, i);
+        const char *name = json_string_value(json_object_get(one, "name"));
+        const char *url = json_string_value(json_object_get(one, "base_url"));
+
+        if (!strcmp(name, "sampling"))
+            return error_set(err, ERR_INVALID,
+                             "llm.providers[%zu].name: \"sampling\" is the MCP host's own model; "
+                             "choose another",
+                             i);
+        for (size_t k = 0; k < i; k++) {
+            if (!strcmp(name,
+                        json_string_value(json_object_get(json_array_get(providers, k), "name"))))
+                return error_set(err, ERR_INVALID,
+                                 "llm.providers[%zu].name \"%.64s\" is used twice", i, name);
+        }
+        if (url && strncmp(url, "http://", 7) && strncmp(url, "https://", 8))
+            return error_set(err, ERR_INVALID,
+                             "llm.providers[%zu].base_url must begin with https:// or http://", i);
+    }
+    return true;
+}
+
 static bool check_all(const struct config *c, struct error *err)
 {
     if (*c->audit.dir && *c->audit.dir != '/')
         return error_set(err, ERR_INVALID, "audit.dir must be an absolute path, but is \"%.200s\"",
                          c->audit.dir);
-    return check_queues(c, err) && check_name("agent.name", c->agent.name, err) &&
+    return check_queues(c, err) && check_path("storage.dir", c->storage.dir, err) &&
+           check_path("memory.dir", c->memory.dir, err) &&
+           check_path("serve.socket", c->serve.socket, err) && check_users(c->serve.users, err) &&
+           check_bucket(c, err) && check_providers(c->llm.providers, err) &&
+           check_name("agent.name", c->agent.name, err) &&
            check_name("agent.group", c->agent.group, err) &&
            check_folders("files.upload_from", c->files.upload_from, err) &&
            check_folders("files.download_to", c->files.download_to, err) &&

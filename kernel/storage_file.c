@@ -320,7 +320,7 @@ struct storage_backend *storage_file_new(const struct config *config, const char
     b->base = (struct storage_backend){
         .name = "file",
         .late_digest = true,
-        .write = file_write,
+        .write = storage_file_write,
         .read = file_read,
         .stat = file_stat,
         .list = file_list,

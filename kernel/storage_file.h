@@ -129,6 +129,6 @@ NODISCARD bool file_journal_replay(int dirfd, struct error *err);
 
 /* ---- storage_file_write.c ---- */
 
-bool file_write(struct storage_backend *base, const char *space, struct storage_op *ops,
-                size_t count, const struct storage_limits *limits, const struct wait *w,
-                size_t *ret_failed, struct error *err);
+bool storage_file_write(struct storage_backend *base, const char *space, struct storage_op *ops,
+                        size_t count, const struct storage_limits *limits, const struct wait *w,
+                        size_t *ret_failed, struct error *err);

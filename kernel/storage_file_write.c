@@ -288,9 +288,9 @@ static bool write_files(struct work *w, struct error *err)
     return ok;
 }
 
-bool file_write(struct storage_backend *base, const char *space, struct storage_op *ops,
-                size_t count, const struct storage_limits *limits, const struct wait *w,
-                size_t *ret_failed, struct error *err)
+bool storage_file_write(struct storage_backend *base, const char *space, struct storage_op *ops,
+                        size_t count, const struct storage_limits *limits, const struct wait *w,
+                        size_t *ret_failed, struct error *err)
 {
     struct file_move one_move;
     struct seen one_seen;

@@ -1,9 +1,11 @@
 #include "mcp/jsonrpc.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/base/json.h"
+#include "mcp/jsonrpc_mend.h"
 
 static void jsonrpc_bad(struct jsonrpc *m, int code, const char *text)
 {
@@ -25,6 +27,38 @@ static bool method_ok(const json_t *method)
     return true;
 }
 
+/* As json_parse(), but what JavaScript writes for text that was cut in a character is taken too. */
+static json_t *parse(const char *line, size_t len, struct error *err)
+{
+    json_t *root = json_parse(line, len, err);
+    char *copy;
+
+    if (root || err->code != ERR_INVALID || !memmem(line, len, "\\u", 2))
+        return root;
+    copy = malloc(len);
+    if (copy) {
+        memcpy(copy, line, len);
+        if (jsonrpc_mend_surrogates(copy, len)) {
+            struct error again = ERROR_INIT;
+
+            root = json_parse(copy, len, &again);
+        }
+        free(copy);
+    }
+    return root;
+}
+
+/* Whoever waits for an answer to what cannot be read shall get it. */
+static void keep_id(struct jsonrpc *m, const char *line, size_t len)
+{
+    json_t *id = jsonrpc_find_id(line, len);
+
+    if (!id)
+        return;
+    m->root = json_pack("{s:o}", "id", id);
+    m->id = json_object_get(m->root, "id");
+}
+
 void jsonrpc_read(const char *line, size_t len, struct jsonrpc *ret)
 {
     struct error err = ERROR_INIT;
@@ -33,8 +67,9 @@ void jsonrpc_read(const char *line, size_t len, struct jsonrpc *ret)
     json_t *version;
 
     memset(ret, 0, sizeof *ret);
-    ret->root = json_parse(line, len, &err);
+    ret->root = parse(line, len, &err);
     if (!ret->root) {
+        keep_id(ret, line, len);
         jsonrpc_bad(ret, err.code == ERR_NOMEM ? JSONRPC_INTERNAL_ERROR : JSONRPC_PARSE_ERROR,
                     err.text);
         return;

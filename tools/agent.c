@@ -197,6 +197,7 @@ static const struct tool tools[] = {
           "again with new handles (running programs are not; what ran is listed).",
       .fields = context_fields,
       .args_size = sizeof(struct context_args),
+      .flags = TOOL_DESTROYS,
       .handler = agent_context },
 };
 

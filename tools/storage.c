@@ -511,7 +511,12 @@ static bool share(struct tool_call *call, struct storage *s, const struct versio
 {
     int64_t until = clock_wall_ns() + a->seconds * CLOCK_NS_PER_S;
     char token[STORAGE_TOKEN_BYTES], when[32];
+    CLEANUP(buf_fini) struct buf nothing = BUF_INIT;
 
+    /* Who is given the token should not be the one who learns that there is nothing. */
+    if (!storage_get(s, agent_name(call->agent), a->key, (uint64_t)a->version, 0, 0, &nothing,
+                     &call->wait, NULL, err))
+        return false;
     if (!storage_share(s, agent_name(call->agent), a->key, (uint64_t)a->version, until, token, err))
         return false;
     return result_printf(call->result, err, "%s\n[reads \"%s\" until %s]", token, a->key,

@@ -12,21 +12,25 @@
 #include "tools/cli/relay.h"
 #include "tools/cli/serve_socket.h"
 
-const char cli_instructions[] = "AIOS gives you a Linux computer of your own, isolated from the "
-                                "user's machine. terminal_run runs "
-                                "shell commands, code_run keeps Python, JavaScript, bash or C "
-                                "state between calls, file_* read, "
-                                "write, edit, list and search files. A default computer is made "
-                                "on first use; its working folder is "
-                                "/workspace and it has no network. For network access call "
-                                "computer_create with \"allow\" and pass "
-                                "its handle as \"computer\". A call answers within 45 s; what "
-                                "takes longer goes on as a run to be "
-                                "read with terminal_read. computer_fork copies a computer "
-                                "before something risky. What the sandbox "
-                                "refuses is told in the answer. Nothing here changes the user's "
-                                "own files except file_transfer, "
-                                "where the user has allowed it.";
+const char cli_instructions[] =
+    "AIOS gives you a Linux computer of your own, isolated from the "
+    "user's machine. terminal_run runs "
+    "shell commands, code_run keeps Python, JavaScript, bash or C "
+    "state between calls, file_* read, "
+    "write, edit, list and search files. A default computer is made "
+    "on first use; its working folder is "
+    "/workspace and it has no network. For network access call "
+    "computer_create with \"allow\" and pass "
+    "its handle as \"computer\". A call answers within 45 s; what "
+    "takes longer goes on as a run to be "
+    "read with terminal_read. computer_fork copies a computer "
+    "before something risky. What the sandbox "
+    "refuses is told in the answer. Nothing here changes the user's "
+    "own files except file_transfer, "
+    "where the user has allowed it. memory_save and "
+    "memory_search keep and find notes over sessions, storage_* keep "
+    "values with versions, agent_context puts your work aside and takes "
+    "it up again, llm_query asks another model.";
 
 struct mcp_command {
     const char *config_path;

@@ -1,0 +1,68 @@
+// Storage and memory through the built program, on each back end that needs no server: what the
+// units show of each part, the whole must do too.
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { good, home, Raw, textOf } from './support.mjs';
+
+const start = async (dir, config, args = []) => {
+  const raw = new Raw({ dir, config, args });
+  await raw.initialize();
+  return raw;
+};
+
+for (const backend of ['sqlite', 'file']) {
+  test(`${backend}: values have versions and survive kill -9`, async () => {
+    const dir = home();
+    const config = { storage: { backend } };
+    let raw = await start(dir, config);
+    for (const value of ['one', 'two', 'three'])
+      good(await raw.call('storage_put', { key: 'plan/a.md', value }));
+    good(await raw.call('storage_put', { key: 'plan/b', base64: Buffer.from([0, 255, 10]).toString('base64') }));
+    raw.child.kill('SIGKILL');
+    await raw.ended;
+
+    raw = await start(dir, config);
+    assert.match(good(await raw.call('storage_get', { key: 'plan/a.md' })), /^three/);
+    assert.match(good(await raw.call('storage_get', { key: 'plan/a.md', version: 1 })), /^one/);
+    const listed = good(await raw.call('storage_list', { prefix: 'plan/' }));
+    assert.match(listed, /plan\/a\.md/);
+    assert.match(listed, /plan\/b/);
+    good(await raw.call('storage_versions', { key: 'plan/a.md', action: 'rollback', version: 1 }));
+    assert.match(good(await raw.call('storage_get', { key: 'plan/a.md' })), /^one/);
+    assert.match(good(await raw.call('storage_get', { key: 'plan/b' })), new RegExp(Buffer.from([0, 255, 10]).toString('base64')));
+    const refused = await raw.call('storage_put', { key: 'plan/a.md', value: 'x', if_version: 1 });
+    assert.ok(refused.isError);
+    good(await raw.call('storage_delete', { key: 'plan/a.md' }));
+    assert.ok((await raw.call('storage_get', { key: 'plan/a.md' })).isError);
+    good(await raw.call('memory_save', { text: 'the gate code is kept elsewhere', tags: ['house'] }));
+    assert.match(good(await raw.call('memory_search', { text: 'gate' })), /elsewhere/);
+    await raw.close();
+  });
+
+  test(`${backend}: agents share by token and by nothing else`, async () => {
+    const dir = home();
+    const config = { storage: { backend } };
+    let raw = await start(dir, config, ['--agent', 'alice']);
+    good(await raw.call('storage_put', { key: 'secret', value: 'for some' }));
+    const token = good(await raw.call('storage_versions', { key: 'secret', action: 'share' })).split('\n')[0];
+    const nothing = await raw.call('storage_versions', { key: 'none', action: 'share' });
+    assert.ok(nothing.isError);
+    await raw.close();
+    raw = await start(dir, config, ['--agent', 'bob']);
+    assert.ok((await raw.call('storage_get', { key: 'secret' })).isError);
+    assert.match(good(await raw.call('storage_get', { token })), /for some/);
+    const forged = await raw.call('storage_get', { token: token.slice(0, -3) + 'AAA' });
+    assert.ok(forged.isError && !textOf(forged).includes('for some'));
+    await raw.close();
+  });
+}
+
+test('half a character in an argument is no reason to lose the call', async () => {
+  const raw = await start(home());
+  raw.write('{"jsonrpc":"2.0","id":"half","method":"tools/call","params":{"name":"storage_put",' +
+    '"arguments":{"key":"k","value":"cut \\ud83d"}}}\n');
+  assert.match(good((await raw.find((m) => m.id === 'half')).result), /version 1/);
+  raw.write('{"jsonrpc":"2.0","id":"big","method":"tools/call","params":{"n":' + '9'.repeat(40) + '}}\n');
+  assert.equal((await raw.find((m) => m.id === 'big')).error.code, -32700);
+  await raw.close();
+});
