@@ -292,7 +292,7 @@ static struct computer *backend_create(struct computer_backend *base,
     struct computer_spec filled = *asked;
     struct vm_spec spec;
     struct machine *m;
-    bool usual;
+    bool usual = false;
 
     if (!check_spec(asked, checkpoint, err) || !prepare(b, w, err) ||
         !fit_spec(b, asked, &spec, &usual, err))
