@@ -95,8 +95,8 @@ test('never ends on an odd first message', async () => {
 test('answers malformed messages with the exact code', async () => {
   const raw = new Raw();
   const rows = [
-    ['{"jsonrpc":"2.0","id":1,', -32700, undefined],
-    ['{"jsonrpc":"2.0","id":"a","method":"ping","id":"b"}', -32700, undefined],
+    ['{"jsonrpc":"2.0","id":1,', -32700, 1],
+    ['{"jsonrpc":"2.0","id":"a","method":"ping","id":"b"}', -32700, 'a'],
     ['[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600, undefined],
     ['{"jsonrpc":"1.0","id":2,"method":"ping"}', -32600, 2],
     ['{"id":3,"method":"ping"}', -32600, 3],
