@@ -64,7 +64,7 @@ test('hosts share a kernel and see nothing of each other', async () => {
       assert.ok(!textOf(answer).includes('secret'));
     }
   }
-  assert.match(textOf(await alice.call('terminal_read', { run: handle, wait_ms: 20000 })), /secret/);
+  assert.match(textOf(await alice.call('terminal_read', { run: handle, offset: 0, wait_ms: 20000 })), /secret/);
   for (const raw of [alice, bob, nobody]) await raw.close();
   await stop(server);
 });
