@@ -22,6 +22,7 @@ int cli_call(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_audit(int argc, char **argv);
 int cli_config(int argc, char **argv);
+int cli_image(int argc, char **argv);
 int cli_version(int argc, char **argv);
 
 /** "aios COMMAND: text" on standard error; returns @code. */

@@ -18,6 +18,7 @@ static const struct {
     { "doctor", cli_doctor, "say what this machine offers, what is missing and how to get it" },
     { "audit", cli_audit, "show and verify the audit log" },
     { "config", cli_config, "show the configuration and every key" },
+    { "image", cli_image, "build, list and check the disks of virtual machines" },
     { "version", cli_version, "print the version" },
 };
 
