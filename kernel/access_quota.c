@@ -149,7 +149,7 @@ static struct account *account_of(struct access_quota *q, const struct agent *ag
 
     if (a && a->name[0])
         return a;
-    if (q->used + 1 > q->places / 2) {
+    if (!a || q->used + 1 > q->places / 2) {
         if (!make_room(q, now_ns))
             return NULL;
         a = place(q->accounts, q->places, agent_name(agent));

@@ -175,7 +175,7 @@ static bool check_providers(const json_t *providers, struct error *err)
                 return error_set(err, ERR_INVALID,
                                  "llm.providers[%zu].name \"%.64s\" is used twice", i, name);
         }
-        if (url && strncmp(url, "http://", 7) && strncmp(url, "https://", 8))
+        if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
             return error_set(err, ERR_INVALID,
                              "llm.providers[%zu].base_url must begin with https:// or http://", i);
     }

@@ -13,7 +13,8 @@ static bool plan_op(const struct s3_space *space, struct storage_op *op, size_t 
                     struct s3_change *ret, struct error *err)
 {
     const struct s3_entry *e = s3_index_find(&space->index, op->key);
-    const struct s3_version *last = e ? &e->versions[e->count - 1] : NULL;
+    const struct s3_version *all = e ? e->versions : NULL;
+    const struct s3_version *last = all ? &all[e->count - 1] : NULL;
     uint64_t newest = last ? last->version : 0, gone = 0, gone_bytes = 0, keep_from = 0;
     bool live = last && !last->deleted;
 
@@ -21,8 +22,8 @@ static bool plan_op(const struct s3_space *space, struct storage_op *op, size_t 
         return false;
     if (newest + 1 > limits->versions)
         keep_from = newest + 2 - limits->versions;
-    for (; e && gone < e->count && e->versions[gone].version < keep_from; gone++)
-        gone_bytes += e->versions[gone].bytes;
+    for (; all && gone < e->count && all[gone].version < keep_from; gone++)
+        gone_bytes += all[gone].bytes;
     if (!storage_rule_count(tally, op, live, gone, gone_bytes, limits, err))
         return false;
     storage_rule_stamp(op, newest + 1, last ? last->wall_ns : 0);

@@ -6,6 +6,15 @@
 
 /* ---- surrogates ---- */
 
+static int digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 /* The four digits of the escape that begins at @at, or -1. */
 static long escape_at(const char *line, size_t len, size_t at)
 {
@@ -14,11 +23,9 @@ static long escape_at(const char *line, size_t len, size_t at)
     if (at + 6 > len || line[at] != '\\' || line[at + 1] != 'u')
         return -1;
     for (size_t i = at + 2; i < at + 6; i++) {
-        const char *digit = memchr("0123456789abcdef0123456789ABCDEF", line[i], 32);
-
-        if (!digit)
+        if (digit(line[i]) < 0)
             return -1;
-        value = value * 16 + (digit - "0123456789abcdef0123456789ABCDEF") % 16;
+        value = value * 16 + digit(line[i]);
     }
     return value;
 }
@@ -42,7 +49,8 @@ bool jsonrpc_mend_surrogates(char *line, size_t len)
             }
         }
         if (value >= 0xd800 && value < 0xe000) {
-            memcpy(line + i, "\\ufffd", 6);
+            for (size_t k = 0; k < 6; k++)
+                line[i + k] = "\\ufffd"[k];
             mended = true;
         }
         i += value >= 0 ? 5 : 1; /* over what is escaped, a backslash perhaps */

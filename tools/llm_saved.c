@@ -277,7 +277,7 @@ bool llm_saved_read(struct tool_call *call, const char *handle, struct llm_saved
     CLEANUP(buf_fini) struct buf value = BUF_INIT;
     struct wait wait = call_wait(call);
     struct error why = ERROR_INIT;
-    struct place place;
+    struct place place = { .storage = NULL };
 
     *ret = (struct llm_saved){ .text = "" };
     llm_reply_init(&ret->reply);
@@ -308,7 +308,7 @@ void llm_saved_fini(struct llm_saved *saved)
 void llm_saved_purge(struct tool_call *call, const char *handle)
 {
     struct wait wait = call_wait(call);
-    struct place place;
+    struct place place = { .storage = NULL };
     struct error err = ERROR_INIT;
 
     place_init(&place, call, handle);
