@@ -1,6 +1,7 @@
 /* Opening: the folder, its lock, and the back end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,9 @@
 #include "kernel/base/paths.h"
 #include "kernel/config.h"
 #include "kernel/storage_core.h"
+
+#define LOCK_TRIES    20
+#define LOCK_PAUSE_MS 20
 
 #define DEFAULT_VALUE_MB 64
 #define DEFAULT_VERSIONS 16
@@ -57,9 +61,15 @@ static bool lock_folder(struct storage *s, struct error *err)
         openat(dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     if (s->lock_fd < 0)
         return error_set_errno(err, errno, "open %s/lock", s->dir);
-    do {
+    /* A kernel that was killed a moment ago may still be dying, or a child of it that was being
+     * made: what it held is free in no time. */
+    for (int tries = 0;; tries++) {
         rc = flock(s->lock_fd, LOCK_EX | LOCK_NB);
-    } while (rc < 0 && errno == EINTR);
+        if (rc == 0 || (errno != EINTR && (errno != EWOULDBLOCK || tries == LOCK_TRIES)))
+            break;
+        (void)poll(NULL, 0, LOCK_PAUSE_MS);
+        errno = EWOULDBLOCK;
+    }
     if (rc < 0 && errno == EWOULDBLOCK)
         return name_holder(s->lock_fd, s->dir, err);
     if (rc < 0)
