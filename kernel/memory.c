@@ -27,29 +27,22 @@
 /* The lock is the open file's, so the kernel takes it back however this process ends. */
 static bool lock_folder(struct memory *m, struct error *err)
 {
-    char path[PATH_MAX], text[64] = "";
-    ssize_t n;
+    char path[PATH_MAX];
+    struct error why = ERROR_INIT;
+    long holder;
 
     if (snprintf(path, sizeof path, "%s/" LOCK_NAME, m->dir) >= (int)sizeof path)
         return error_set_errno(err, ENAMETOOLONG, "memory folder");
-    m->lock_fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (m->lock_fd < 0)
-        return error_set_errno(err, errno, "open %s", path);
-    if (flock(m->lock_fd, LOCK_EX | LOCK_NB)) {
-        if (errno != EWOULDBLOCK)
-            return error_set_errno(err, errno, "lock %s", path);
-        n = pread(m->lock_fd, text, sizeof text - 1, 0);
-        text[n > 0 ? n : 0] = '\0';
+    m->lock_fd = fd_lock(AT_FDCWD, path, &holder, &why);
+    if (m->lock_fd >= 0)
+        return true;
+    if (why.code == ERR_BUSY)
         return error_set(
             err, ERR_BUSY,
-            "another kernel (process %.*s) uses the notes in %s: stop it, join it with "
-            "aios mcp --connect, or set memory.dir",
-            (int)strspn(text, "0123456789"), text, m->dir);
-    }
-    n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(m->lock_fd, 0) || pwrite(m->lock_fd, text, (size_t)n, 0) != n)
-        return error_set_errno(err, errno, "write %s", path);
-    return true;
+            "another kernel (process %ld) uses the notes in %s: end it, share them with "
+            "`aios serve` and `aios mcp --connect`, or set memory.dir",
+            holder, m->dir);
+    return error_set(err, why.code, "%s", why.text);
 }
 
 static bool open_folder(struct memory *m, const struct config *config, struct error *err)

@@ -107,7 +107,7 @@ static void digest_op(struct storage_op *op)
     op->stat.sha256[0] = '\0';
     if (op->kind != STORAGE_PUT)
         return;
-    storage_digest(op->data, op->len, digest);
+    sha256_of(op->data, op->len, digest);
     sha256_hex(digest, op->stat.sha256);
 }
 

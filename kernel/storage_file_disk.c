@@ -137,7 +137,7 @@ static void make_header(const struct storage_op *op, uint8_t ret[FILE_HEADER_BYT
     }
     put_number(ret + 20, key_len, 4);
     memcpy(ret + FIXED_BYTES, op->key, key_len);
-    storage_digest(ret, FIXED_BYTES + key_len, check);
+    sha256_of(ret, FIXED_BYTES + key_len, check);
     memcpy(ret + FIXED_BYTES + key_len, check, CHECK_BYTES);
 }
 
@@ -152,7 +152,7 @@ static bool parse_header(const uint8_t *in, size_t len, uint64_t file_bytes,
     key_len = (size_t)get_number(in + 20, 4);
     if (key_len < 1 || key_len > STORAGE_KEY_BYTES || len < file_header_bytes(key_len))
         return false;
-    storage_digest(in, FIXED_BYTES + key_len, check);
+    sha256_of(in, FIXED_BYTES + key_len, check);
     if (memcmp(check, in + FIXED_BYTES + key_len, CHECK_BYTES) != 0)
         return false;
     ret->bytes = get_number(in + 8, 8);
@@ -295,7 +295,7 @@ bool file_journal_write(int dirfd, const struct file_move *moves, size_t count, 
 
     for (size_t i = 0; i < count; i++)
         buf_printf(&text, "%s %s\n", moves[i].from, moves[i].to);
-    storage_digest(buf_str(&text), text.len, digest);
+    sha256_of(buf_str(&text), text.len, digest);
     sha256_hex(digest, hex);
     if (!buf_append_str(&text, hex) || text.failed)
         return error_set(err, ERR_NOMEM, "a batch of %zu", count);
@@ -346,7 +346,7 @@ bool file_journal_replay(int dirfd, struct error *err)
         return error_set(err, ERR_IO, "the journal of a batch is damaged");
     }
     len -= SHA256_HEX - 1;
-    storage_digest(text, len, digest);
+    sha256_of(text, len, digest);
     sha256_hex(digest, hex);
     if (memcmp(hex, text + len, SHA256_HEX - 1) != 0)
         ok = error_set(err, ERR_IO, "the journal of a batch is damaged");

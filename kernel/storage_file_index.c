@@ -20,7 +20,7 @@ void file_hash(const char *key, uint8_t ret[FILE_HASH_BYTES])
 {
     uint8_t digest[SHA256_BYTES];
 
-    storage_digest(key, strlen(key), digest);
+    sha256_of(key, strlen(key), digest);
     memcpy(ret, digest, FILE_HASH_BYTES);
 }
 

@@ -23,9 +23,6 @@ NODISCARD bool storage_check_prefix(const char *prefix, struct error *err);
 
 /* ---- digest ---- */
 
-/** SHA-256, with the processor's own instructions where it has them. */
-void storage_digest(const void *data, size_t len, uint8_t ret[SHA256_BYTES]);
-
 /** A digest that another thread computes. */
 struct storage_hashing {
     const void *data;

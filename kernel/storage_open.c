@@ -1,20 +1,15 @@
 /* Opening: the folder, its lock, and the back end. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "kernel/base/fd.h"
 #include "kernel/base/paths.h"
 #include "kernel/config.h"
 #include "kernel/storage_core.h"
-
-#define LOCK_TRIES    20
-#define LOCK_PAUSE_MS 20
 
 #define DEFAULT_VALUE_MB 64
 #define DEFAULT_VERSIONS 16
@@ -31,54 +26,23 @@ static char *folder_of(const struct config *config, struct error *err)
     return dir;
 }
 
-/* Whoever holds the lock has written its number there. */
-static bool name_holder(int fd, const char *dir, struct error *err)
-{
-    char text[24] = "";
-    ssize_t n = pread(fd, text, sizeof text - 1, 0);
-    long pid = n > 0 ? strtol(text, NULL, 10) : 0;
-
-    if (pid > 0)
-        return error_set(err, ERR_BUSY,
-                         "the storage folder %s is in use by another kernel (process %ld); hosts "
-                         "share one with `aios serve` and `aios mcp --connect`",
-                         dir, pid);
-    return error_set(err, ERR_BUSY,
-                     "the storage folder %s is in use by another kernel; hosts share one with "
-                     "`aios serve` and `aios mcp --connect`",
-                     dir);
-}
-
 static bool lock_folder(struct storage *s, struct error *err)
 {
     CLEANUP(fd_closep) int dirfd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    char text[24];
-    int len, rc;
+    struct error why = ERROR_INIT;
+    long holder;
 
     if (dirfd < 0)
         return error_set_errno(err, errno, "open %s", s->dir);
-    s->lock_fd =
-        openat(dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-    if (s->lock_fd < 0)
-        return error_set_errno(err, errno, "open %s/lock", s->dir);
-    /* A kernel that was killed a moment ago may still be dying, or a child of it that was being
-     * made: what it held is free in no time. */
-    for (int tries = 0;; tries++) {
-        rc = flock(s->lock_fd, LOCK_EX | LOCK_NB);
-        if (rc == 0 || (errno != EINTR && (errno != EWOULDBLOCK || tries == LOCK_TRIES)))
-            break;
-        (void)poll(NULL, 0, LOCK_PAUSE_MS);
-        errno = EWOULDBLOCK;
-    }
-    if (rc < 0 && errno == EWOULDBLOCK)
-        return name_holder(s->lock_fd, s->dir, err);
-    if (rc < 0)
-        return error_set_errno(err, errno, "lock %s", s->dir);
-    len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    /* On a full disk the number is missing, not the lock. */
-    if (ftruncate(s->lock_fd, 0) == 0)
-        (void)!pwrite(s->lock_fd, text, (size_t)len, 0);
-    return true;
+    s->lock_fd = fd_lock(dirfd, "lock", &holder, &why);
+    if (s->lock_fd >= 0)
+        return true;
+    if (why.code == ERR_BUSY)
+        return error_set(err, ERR_BUSY,
+                         "the storage folder %s is in use by another kernel (process %ld): end it, "
+                         "share it with `aios serve` and `aios mcp --connect`, or set storage.dir",
+                         s->dir, holder);
+    return error_set(err, why.code, "%s: %s", s->dir, why.text);
 }
 
 static bool open_all(struct storage *s, storage_backend_fn *make, const struct config *config,

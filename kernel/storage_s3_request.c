@@ -207,7 +207,7 @@ bool s3_call(struct s3_server *s, const struct s3_call *c, const struct wait *w,
     bool skewed = false;
 
     *ret_doubt = S3_UNCHANGED;
-    storage_digest(c->body_len ? c->body : "", c->body_len, digest);
+    sha256_of(c->body_len ? c->body : "", c->body_len, digest);
     sha256_hex(digest, hex);
     for (unsigned attempt = 0;; attempt++) {
         struct error fault = ERROR_INIT;

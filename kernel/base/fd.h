@@ -47,6 +47,12 @@ NODISCARD bool fd_write_file(int dirfd, const char *path, const char *text, stru
 NODISCARD bool fd_replace_file(const char *path, const void *data, size_t len, mode_t mode,
                                struct error *err);
 
+/** The lock file @path below @dirfd (AT_FDCWD is fine; made, mode 0600), locked as long as the
+ *  returned descriptor is open, with our process number in it.  -1 with ERR_BUSY when another
+ * process holds it for more than half a second: *ret_holder is its number, 0 when it is not known.
+ */
+NODISCARD int fd_lock(int dirfd, const char *path, long *ret_holder, struct error *err);
+
 /** mkdir -p; existing folders are fine. */
 NODISCARD bool fd_mkdirs(const char *path, mode_t mode, struct error *err);
 

@@ -3,8 +3,11 @@
 #include <string.h>
 
 #include "kernel/base/attr.h"
+#include "kernel/base/sha256_fast.h"
 
-static const uint32_t round_constants[64] = {
+#define FAST_BLOCKS 4
+
+const uint32_t sha256_round_constants[64] __attribute__((aligned(16))) = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -33,7 +36,7 @@ static void store_be32(uint8_t *p, uint32_t v)
     p[3] = (uint8_t)v;
 }
 
-static void compress(uint32_t state[8], const uint8_t *block)
+static void compress_block(uint32_t state[8], const uint8_t *block)
 {
     uint32_t w[64], a = state[0], b = state[1], c = state[2], d = state[3];
     uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
@@ -48,7 +51,7 @@ static void compress(uint32_t state[8], const uint8_t *block)
     }
     for (unsigned i = 0; i < 64; i++) {
         uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
-        uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + round_constants[i] + w[i];
+        uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + sha256_round_constants[i] + w[i];
         uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
         uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
 
@@ -69,6 +72,18 @@ static void compress(uint32_t state[8], const uint8_t *block)
     state[5] += f;
     state[6] += g;
     state[7] += h;
+}
+
+static void compress(uint32_t state[8], const uint8_t *block, size_t blocks)
+{
+    /* For a few the question would cost more than the answer gains: inside a virtual machine it
+     * traps to the host. */
+    if (blocks >= FAST_BLOCKS && sha256_has_instructions()) {
+        sha256_compress_fast(state, block, blocks);
+        return;
+    }
+    for (; blocks > 0; blocks--, block += 64)
+        compress_block(state, block);
 }
 
 void sha256_init(struct sha256 *h)
@@ -96,11 +111,10 @@ void sha256_add(struct sha256 *h, const void *data, size_t len)
         len -= n;
         if (held + n < sizeof h->block)
             return;
-        compress(h->state, h->block);
+        compress(h->state, h->block, 1);
     }
-    for (; len >= sizeof h->block; in += sizeof h->block, len -= sizeof h->block)
-        compress(h->state, in);
-    memcpy(h->block, in, len);
+    compress(h->state, in, len / sizeof h->block);
+    memcpy(h->block, in + len / sizeof h->block * sizeof h->block, len % sizeof h->block);
 }
 
 void sha256_end(struct sha256 *h, uint8_t ret_digest[SHA256_BYTES])
@@ -111,15 +125,24 @@ void sha256_end(struct sha256 *h, uint8_t ret_digest[SHA256_BYTES])
     h->block[held++] = 0x80;
     if (held > sizeof h->block - 8) {
         memset(h->block + held, 0, sizeof h->block - held);
-        compress(h->state, h->block);
+        compress(h->state, h->block, 1);
         held = 0;
     }
     memset(h->block + held, 0, sizeof h->block - 8 - held);
     store_be32(h->block + 56, (uint32_t)(bits >> 32));
     store_be32(h->block + 60, (uint32_t)bits);
-    compress(h->state, h->block);
+    compress(h->state, h->block, 1);
     for (size_t i = 0; i < 8; i++)
         store_be32(ret_digest + i * 4, h->state[i]);
+}
+
+void sha256_of(const void *data, size_t len, uint8_t ret_digest[SHA256_BYTES])
+{
+    struct sha256 h;
+
+    sha256_init(&h);
+    sha256_add(&h, data, len);
+    sha256_end(&h, ret_digest);
 }
 
 void sha256_hex(const uint8_t digest[SHA256_BYTES], char ret_hex[SHA256_HEX])

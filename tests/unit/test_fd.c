@@ -367,9 +367,57 @@ static void a_sealed_program_runs(void **state)
     free(program);
 }
 
+/* A process that holds the lock until it is told to end, by whatever means. */
+static pid_t hold(const char *path, int ret_pipe[2])
+{
+    char byte;
+    pid_t pid;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_pipe), 0);
+    pid = fork();
+    if (pid == 0) {
+        long holder;
+        int fd = fd_lock(AT_FDCWD, path, &holder, NULL);
+
+        (void)!write(ret_pipe[1], fd >= 0 ? "y" : "n", 1);
+        (void)!read(ret_pipe[1], &byte, 1);
+        _exit(0);
+    }
+    close(ret_pipe[1]);
+    assert_int_equal(read(ret_pipe[0], &byte, 1), 1);
+    assert_int_equal(byte, 'y');
+    return pid;
+}
+
+static void a_lock_names_its_holder_and_is_free_after_any_end(void **state)
+{
+    char path[64];
+    struct error err = ERROR_INIT;
+    long holder;
+    int pipe_fds[2], fd;
+    pid_t pid;
+    (void)state;
+
+    (void)snprintf(path, sizeof path, "/tmp/aios-lock-%ld", (long)getpid());
+    pid = hold(path, pipe_fds);
+    assert_int_equal(fd_lock(AT_FDCWD, path, &holder, &err), -1);
+    assert_code(err, ERR_BUSY);
+    assert_int_equal(holder, pid);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    /* Not waited for: it may still be dying when we ask. */
+    error_clear(&err);
+    fd = fd_lock(AT_FDCWD, path, &holder, &err);
+    assert_ok(fd >= 0, err);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    fd_close(fd);
+    close(pipe_fds[0]);
+    (void)unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_lock_names_its_holder_and_is_free_after_any_end),
         WITH_FOLDER(closing_keeps_errno),
         WITH_FOLDER(whole_reads_and_writes_cross_short_ones),
         WITH_FOLDER(a_lost_reader_and_a_bad_descriptor_are_errors),

@@ -110,27 +110,6 @@ static void checks_spaces_and_prefixes(void **state)
 
 /* ---- digests ---- */
 
-static void digests_as_the_plain_code_does(void **state)
-{
-    static uint8_t data[70000];
-    static const size_t lengths[] = { 0, 1, 55, 56, 63, 64, 65, 127, 128, 1000, 65536, 69999 };
-    (void)state;
-
-    for (size_t i = 0; i < sizeof data; i++)
-        data[i] = (uint8_t)(i * 2654435761u >> 11);
-    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
-        uint8_t plain[SHA256_BYTES], fast[SHA256_BYTES];
-        struct sha256 h;
-
-        sha256_init(&h);
-        sha256_add(&h, data + 1, lengths[i]);
-        sha256_end(&h, plain);
-        storage_digest(data + 1, lengths[i], fast);
-        if (memcmp(plain, fast, sizeof plain) != 0)
-            fail_msg("%zu bytes", lengths[i]);
-    }
-}
-
 static void parts_do_not_run_together(void **state)
 {
     const struct storage_part one[] = { { "ab", 2 }, { "c", 1 } },
@@ -309,7 +288,6 @@ int main(void)
         cmocka_unit_test(checks_keys),
         cmocka_unit_test(checks_lengths),
         cmocka_unit_test(checks_spaces_and_prefixes),
-        cmocka_unit_test(digests_as_the_plain_code_does),
         cmocka_unit_test(parts_do_not_run_together),
         cmocka_unit_test(cursors_belong_to_their_list),
         cmocka_unit_test(the_longest_cursor_comes_back),

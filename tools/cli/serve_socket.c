@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -33,35 +32,22 @@ char *serve_socket_path(struct error *err)
 
 /* ---- the server's side ---- */
 
-static bool refuse_second(int lock_fd, const char *path, struct error *err)
-{
-    char pid[24] = "";
-    ssize_t n = pread(lock_fd, pid, sizeof pid - 1, 0);
-
-    pid[n > 0 ? n : 0] = '\0';
-    return error_set(err, ERR_BUSY, "a server (process %s) listens at %s already",
-                     pid[0] ? pid : "unknown", path);
-}
-
 static bool take_lock(struct serve_socket *s, struct error *err)
 {
-    CLEANUP(fd_closep) int fd = -1;
     char lock_path[sizeof((struct sockaddr_un *)NULL)->sun_path + 8];
-    char pid[24];
-    int len;
+    struct error why = ERROR_INIT;
+    long holder;
 
     (void)snprintf(lock_path, sizeof lock_path, "%s.lock", s->path);
-    fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return error_set_errno(err, errno, "open %s", lock_path);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        return errno == EWOULDBLOCK ? refuse_second(fd, s->path, err)
-                                    : error_set_errno(err, errno, "lock %s", lock_path);
-    len = snprintf(pid, sizeof pid, "%d", (int)getpid());
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)len, 0) != len)
-        return error_set_errno(err, errno, "write %s", lock_path);
-    s->lock_fd = fd_steal(&fd);
-    return true;
+    s->lock_fd = fd_lock(AT_FDCWD, lock_path, &holder, &why);
+    if (s->lock_fd >= 0)
+        return true;
+    if (why.code == ERR_BUSY)
+        return error_set(err, ERR_BUSY,
+                         "a server (process %ld) listens at %s already; end it, or choose another "
+                         "place with --socket",
+                         holder, s->path);
+    return error_set(err, why.code, "%s", why.text);
 }
 
 static bool make_folder(const char *path, struct error *err)

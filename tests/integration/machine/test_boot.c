@@ -136,7 +136,7 @@ static void a_kernel_that_panics_ends_the_machine_and_is_heard(void **state)
     assert_ok(vm_await_end(vm, &w, &err), err);
     vm_why(vm, why, sizeof why);
     assert_contains(why, "reset or was switched off");
-    assert_true(vm_console(vm, 40, &console) > 0);
+    assert_true(vm_console(vm, 200, &console) > 0);
     assert_contains(buf_str(&console), "Kernel panic");
     UNCHECKED(guest_run_wait(run, 0, NULL, &w, &err));
     guest_run_info(run, &info);
