@@ -1,7 +1,7 @@
 /*
  * computer - a place where programs run: what a back end supplies, and what is the same in all.
  *
- * A back end (sandbox, later vm) makes a struct computer with a guest at the other end of a byte
+ * A back end (sandbox, vmctl) makes a struct computer with a guest at the other end of a byte
  * stream.  Everything above it (kernel, tools) uses the functions here, run.h and guest.h, and does
  * not know which kind it is.
  *
@@ -20,6 +20,7 @@
 #include "kernel/base/error.h"
 #include "kernel/base/id.h"
 #include "kernel/base/loop.h"
+#include "kernel/computer/display.h"
 #include "kernel/computer/guest.h"
 
 struct computer;
@@ -40,6 +41,7 @@ struct computer_spec {
         *env; /* NAME=VALUE added to the computer's environment; NULL-terminated; or NULL */
     const struct computer_dir *dirs;
     size_t dir_count;
+    const char *image; /* what is installed in it: a name or a hash; NULL: the back end's default */
     uint64_t memory_bytes;
     uint64_t disk_bytes; /* what may be written; it counts towards memory where it lives there */
     uint32_t cpu_milli;  /* 1000 is one CPU */
@@ -92,7 +94,12 @@ struct computer_ops {
     bool (*checkpoint)(struct computer *c, const char *id, const struct wait *w, struct error *err);
     bool (*usage)(struct computer *c, struct computer_usage *ret, struct error *err);
     void (*strikes)(struct computer *c, struct computer_strikes *ret);
+    /** Put all of it on disk and free its memory; the next byte for its guest brings it back by
+     *  itself.  For a computer in which nothing is going on. */
+    bool (*swap_out)(struct computer *c, const struct wait *w, struct error *err);
+    bool (*is_swapped)(struct computer *c);
     void (*destroy)(struct computer *c);
+    const struct display_ops *display; /* NULL: no screen */
 };
 
 /** A maker of computers.  Functions are called on any thread, several at once. */
@@ -144,6 +151,8 @@ NODISCARD bool computer_resume(struct computer *c, const struct wait *w, struct 
 NODISCARD bool computer_checkpoint(struct computer *c, const char *id, const struct wait *w,
                                    struct error *err);
 NODISCARD bool computer_usage(struct computer *c, struct computer_usage *ret, struct error *err);
+NODISCARD bool computer_swap_out(struct computer *c, const struct wait *w, struct error *err);
+bool computer_is_swapped(struct computer *c);
 void computer_strikes(struct computer *c, struct computer_strikes *ret);
 void computer_destroy(struct computer *c);
 

@@ -1,5 +1,5 @@
 /*
- * computer_internal - what computer.c, computer_spec.c and run.c share.
+ * computer_internal - what computer.c, computer_ops.c, computer_spec.c, display.c and run.c share.
  *
  * A computer is counted twice.  References (computer_ref) keep the machine: the last one destroys
  * it.  Holds keep the object only: all references together are one, each run is another.
@@ -59,6 +59,11 @@ void computer_run_end(struct computer *c);
 
 /** True when computer_destroy() was called before it was lost otherwise. */
 bool computer_was_destroyed(struct computer *c);
+
+/** Around an operation of the back end that no other may accompany.  ERR_LOST when the computer is
+ *  gone; also when it is being destroyed. */
+NODISCARD bool computer_enter(struct computer *c, const struct wait *w, struct error *err);
+void computer_leave(struct computer *c);
 
 /** A copy in one allocation for free(). */
 NODISCARD struct computer_spec *computer_spec_copy(const struct computer_spec *spec,

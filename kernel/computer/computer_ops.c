@@ -87,6 +87,16 @@ static bool enter_shared(struct computer *c, struct error *err)
     return ok;
 }
 
+bool computer_enter(struct computer *c, const struct wait *w, struct error *err)
+{
+    return enter_exclusive(c, w, err);
+}
+
+void computer_leave(struct computer *c)
+{
+    leave(c, true);
+}
+
 static bool unsupported(const struct computer *c, const char *what, struct error *err)
 {
     return error_set(err, ERR_UNSUPPORTED, "a computer of the kind \"%s\" cannot be %s",
@@ -131,6 +141,30 @@ bool computer_checkpoint(struct computer *c, const char *id, const struct wait *
     ok = c->ops->checkpoint(c, id, w, err);
     leave(c, true);
     return ok;
+}
+
+bool computer_swap_out(struct computer *c, const struct wait *w, struct error *err)
+{
+    bool ok;
+
+    if (!c->ops->swap_out)
+        return unsupported(c, "put on disk", err);
+    if (!enter_exclusive(c, w, err))
+        return false;
+    ok = c->ops->swap_out(c, w, err);
+    leave(c, true);
+    return ok;
+}
+
+bool computer_is_swapped(struct computer *c)
+{
+    bool swapped;
+
+    if (!c->ops->is_swapped || !enter_shared(c, NULL))
+        return false;
+    swapped = c->ops->is_swapped(c);
+    leave(c, false);
+    return swapped;
 }
 
 bool computer_usage(struct computer *c, struct computer_usage *ret, struct error *err)

@@ -58,6 +58,7 @@ static struct computer_spec *lay_out(struct pieces *p, const struct computer_spe
     const char *const *allow = piece_strings(p, from->allow, from->allow_count);
     const char *const *env = piece_strings(p, from->env, count_of(from->env));
     struct computer_dir *dirs = piece(p, from->dir_count * sizeof *dirs, sizeof(void *));
+    const char *image = from->image ? piece_text(p, from->image) : NULL;
 
     for (size_t i = 0; i < from->dir_count; i++) {
         const char *path = piece_text(p, from->dirs[i].path);
@@ -70,6 +71,7 @@ static struct computer_spec *lay_out(struct pieces *p, const struct computer_spe
         to->allow = allow;
         to->env = env;
         to->dirs = dirs;
+        to->image = image;
     }
     return to;
 }
