@@ -70,7 +70,7 @@ NODISCARD json_t *computers_list(struct computers *cs, struct agent *agent, stru
 /** Whoever has it: for the operator.  A reference, or NULL; it does not count as a use. */
 NODISCARD struct computer *computers_any(struct computers *cs, const char *handle);
 
-/** A copy of its files; processes are not copied.  @request NULL: the same limits and rules. */
+/** A copy of its files, with its limits and rules; processes are not copied. */
 NODISCARD struct computer *computers_fork(struct computers *cs, struct agent *agent,
                                           const char *handle, const json_t *labels,
                                           const struct wait *w, struct error *err);

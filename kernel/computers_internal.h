@@ -118,7 +118,7 @@ struct computers {
     pthread_t reaper;
     pthread_cond_t reaper_wake;
     bool reaper_started;
-    struct cancel stop; /* raised at the end: what the reaper waits for */
+    struct cancel stop;     /* raised at the end: what the reaper waits for */
     int64_t reaper_next_ns; /* when it looks again */
 
     struct loop_post release;

@@ -300,11 +300,10 @@ static bool list_one(void *arg, const struct computers_record *r)
 
     if (r->saving || strcmp(r->agent, listing->agent) != 0)
         return true;
-    row =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*}", "snapshot", r->id, "label", r->label ? r->label : "",
-                  "created", clock_iso8601(r->created_ms * CLOCK_NS_PER_MS, when, sizeof when),
-                  "from_computer", r->from ? r->from : "", "kind", r->kind,
-                  "image", r->image);
+    row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*}", "snapshot", r->id, "label",
+                    r->label ? r->label : "", "created",
+                    clock_iso8601(r->created_ms * CLOCK_NS_PER_MS, when, sizeof when),
+                    "from_computer", r->from ? r->from : "", "kind", r->kind, "image", r->image);
     listing->failed = json_array_append_new(listing->list, row) < 0;
     return !listing->failed;
 }

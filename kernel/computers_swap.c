@@ -132,8 +132,7 @@ bool computers_swap_one_locked(struct computers *cs, int64_t *ret_next)
     }
     if (computers_runs_keep_it_locked(cs, &e)) {
         if (e)
-            e->swap_look_ns =
-                now_ns + MAX(MIN(swap_ns(cs) / 4, LOOK_NS), LIVE_CHECK_MIN);
+            e->swap_look_ns = now_ns + MAX(MIN(swap_ns(cs) / 4, LOOK_NS), LIVE_CHECK_MIN);
     } else if (e) {
         put_aside_locked(cs, e);
     }

@@ -41,8 +41,9 @@ static const struct json_field computer_fields[] = {
       .kind = JSON_KIND_STRING,
       .offset = AT(computer, kind) },
     { .name = "image",
-      .description = "The image of a new vm when the agent does not say, by name or hash (see `aios "
-                     "image`); empty for \"base\".  A sandbox has this machine's programs.",
+      .description =
+          "The image of a new vm when the agent does not say, by name or hash (see `aios "
+          "image`); empty for \"base\".  A sandbox has this machine's programs.",
       .kind = JSON_KIND_STRING,
       .offset = AT(computer, image),
       .max = NAME_MAX_CHARS },
@@ -147,14 +148,16 @@ static const struct json_field vm_fields[] = {
       .offset = AT(vm, images_dir),
       .max = PATH_MAX_CHARS },
     { .name = "memory_mb",
-      .description = "Memory of each, in MiB, when the agent does not say; 0 is what its image says.",
+      .description =
+          "Memory of each, in MiB, when the agent does not say; 0 is what its image says.",
       .kind = JSON_KIND_INT,
       .offset = AT(vm, memory_mb),
       .min = 0,
       .max = 1 << 20 },
     { .name = "pool_size",
-      .description = "Virtual machines of the usual image that are kept ready; 0 makes each when it "
-                     "is asked for.",
+      .description =
+          "Virtual machines of the usual image that are kept ready; 0 makes each when it "
+          "is asked for.",
       .kind = JSON_KIND_INT,
       .offset = AT(vm, pool_size),
       .min = 0,

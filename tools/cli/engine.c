@@ -7,6 +7,8 @@
 #include "kernel/base/paths.h"
 #include "sandbox/sandbox.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/machines.h"
+#include "tools/cli/status.h"
 #include "tools/toolkit.h"
 
 static enum sandbox_cgroup_mode cgroup_mode(const char *name)
@@ -53,11 +55,21 @@ struct computer_backend *cli_sandbox(struct loop *loop, const struct config *con
     return backend;
 }
 
+/* Takes @backend, NULL included. */
+static bool add(struct cli_engine *e, struct computer_backend *backend, struct error *err)
+{
+    if (!backend)
+        return false;
+    if (computers_add_backend(kernel_computers(e->kernel), backend, err))
+        return true;
+    backend->free(backend);
+    return false;
+}
+
 bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *overrides,
                       struct error *err)
 {
     enum log_level level;
-    struct computer_backend *backend;
 
     memset(e, 0, sizeof *e);
     e->config = config_load(config_path, overrides, err);
@@ -71,14 +83,14 @@ bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *ove
     e->kernel = kernel_new(e->loop, e->config, err);
     if (!e->kernel)
         goto fail;
-    backend = cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err);
-    if (!backend)
+    if (!add(e, cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err),
+             err) ||
+        !add(e, machines_backend(e->loop, e->config, err), err))
         goto fail;
-    if (!computers_add_backend(kernel_computers(e->kernel), backend, err)) {
-        backend->free(backend);
-        goto fail;
-    }
     if (!toolset_register(kernel_tools(e->kernel), e->config->access.groups, err))
+        goto fail;
+    e->status = status_new(e->kernel, err);
+    if (!e->status)
         goto fail;
     return true;
 fail:
@@ -88,6 +100,7 @@ fail:
 
 void cli_engine_stop(struct cli_engine *e)
 {
+    status_free(e->status);
     kernel_free(e->kernel);
     loop_free(e->loop);
     config_free(e->config);
