@@ -10,4 +10,5 @@ add_unit_test(checkpoint sandbox WRAP launch_inside)
 
 # The whole, with the real guest.
 add_unit_test(sandbox sandbox guest_image)
+add_unit_test(sandbox_image sandbox guest_image)
 add_unit_test(sandbox_alone sandbox guest_image WRAP mounts_opaque)

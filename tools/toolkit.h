@@ -78,3 +78,18 @@ struct toolkit_span {
  * middle is left out and a line says how to read it.  False: out of memory. */
 NODISCARD bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, bool page,
                               struct toolkit_span *span);
+
+/** A program that is run to its end for what it prints. */
+struct toolkit_program {
+    const char *const *argv;
+    const char *input; /* for its standard input; NULL: none */
+    size_t input_len;
+    size_t max; /* bytes of output, both streams together; more is ERR_LIMIT */
+    int64_t timeout_ns;
+};
+
+/** *ret_code: its exit code.  ERR_NOT_FOUND where the computer has no such program; ERR_TIMEOUT;
+ *  ERR_IO when it ended otherwise. */
+NODISCARD bool toolkit_program(struct tool_call *call, struct computer *c,
+                               const struct toolkit_program *program, struct buf *out,
+                               int *ret_code, struct error *err);

@@ -104,6 +104,9 @@ static bool describe_kind(json_t *schema, const struct json_field *f)
     case JSON_KIND_STRINGS:
         return put(schema, "type", json_string("array")) && put_items(schema, "string", NULL) &&
                put_bounds(schema, f, "minItems", "maxItems", true);
+    case JSON_KIND_INTS:
+        return put(schema, "type", json_string("array")) && put_items(schema, "integer", NULL) &&
+               put_bounds(schema, f, "minItems", "maxItems", true);
     case JSON_KIND_OBJECTS:
         return put(schema, "type", json_string("array")) &&
                put_items(schema, "object", f->fields) &&
@@ -194,6 +197,7 @@ static bool write_field(json_t *object, const struct json_field *f, const void *
     case JSON_KIND_OBJECT:
         return put(object, f->name, json_fields_write(f->fields, from));
     case JSON_KIND_STRINGS:
+    case JSON_KIND_INTS:
     case JSON_KIND_MAP:
     case JSON_KIND_OBJECTS:
     case JSON_KIND_FREE_OBJECT:
