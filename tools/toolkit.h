@@ -19,6 +19,7 @@ extern const struct toolset toolset_storage;
 extern const struct toolset toolset_memory;
 extern const struct toolset toolset_llm;
 extern const struct toolset toolset_agent;
+extern const struct toolset toolset_desktop;
 
 /** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an
  * unknown one and lists those that exist. */
