@@ -96,8 +96,9 @@ static bool has_memory(const struct pool *p, struct error *err)
     kept = meminfo_bytes(text, "MemTotal:") / POOL_MEMORY_SHARE;
     enough = !kept || (available > kept && available - kept >= p->config.memory_each);
     free(text);
-    return enough || error_set(err, ERR_LIMIT, "%" PRIu64 " MiB are available, too few for one more",
-                               available >> 20);
+    return enough ||
+           error_set(err, ERR_LIMIT, "%" PRIu64 " MiB are available, too few for one more",
+                     available >> 20);
 }
 
 static void *fill(void *arg)
