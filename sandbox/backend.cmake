@@ -4,7 +4,6 @@ add_unit_test(cgroup_v2 sandbox WRAP mkdirat unlinkat)
 add_unit_test(sweep sandbox)
 add_unit_test(skeleton sandbox)
 add_unit_test(spec sandbox)
-add_unit_test(pool sandbox)
 add_unit_test(layer sandbox)
 add_unit_test(checkpoint sandbox WRAP launch_inside)
 

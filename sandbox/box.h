@@ -10,11 +10,11 @@
 #include <stdatomic.h>
 
 #include "kernel/computer/computer.h"
+#include "kernel/computer/pool.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/checkpoint.h"
 #include "sandbox/launch.h"
 #include "sandbox/notify.h"
-#include "sandbox/pool.h"
 #include "sandbox/sandbox.h"
 #include "sandbox/skeleton.h"
 #include "sandbox/spec.h"
