@@ -26,10 +26,10 @@ extern const struct toolset toolset_desktop;
 NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
 
 /** The optional argument that every tool with a computer has. */
-#define TOOLKIT_COMPUTER_FIELD(type)                                                  \
-    {                                                                                 \
-        .name = "computer", .description = "From computer_create; default: your own", \
-        .kind = JSON_KIND_STRING, .offset = offsetof(type, computer)                  \
+#define TOOLKIT_COMPUTER_FIELD(type)                                                      \
+    {                                                                                     \
+        .name = "computer", .description = "Default: your own", .kind = JSON_KIND_STRING, \
+        .offset = offsetof(type, computer)                                                \
     }
 
 /** The computer that is meant; @handle may be NULL.  A reference. */

@@ -10,12 +10,16 @@ static bool put(json_t *object, const char *key, json_t *value)
     return json_object_set_new(object, key, value) == 0;
 }
 
+/* Counts beyond this are never reached by accident: they are checked, not said. */
+#define COUNT_SAID 200
+
 static bool put_bounds(json_t *schema, const struct json_field *f, const char *min, const char *max,
                        bool count)
 {
     if (json_has_min(f) && !(count && f->min <= 0) && !put(schema, min, json_integer(f->min)))
         return false;
-    return !json_has_max(f) || put(schema, max, json_integer(f->max));
+    return !json_has_max(f) || (count && f->max > COUNT_SAID) ||
+           put(schema, max, json_integer(f->max));
 }
 
 static bool put_choices(json_t *schema, const struct json_field *f)
