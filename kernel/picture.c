@@ -103,19 +103,24 @@ static uint32_t shrink(uint32_t edge, uint32_t longer, uint32_t long_edge)
     return MAX(1u, (uint32_t)(((uint64_t)edge * long_edge + longer / 2) / longer));
 }
 
+void picture_fit(uint32_t width, uint32_t height, uint32_t long_edge, uint32_t *ret_width,
+                 uint32_t *ret_height)
+{
+    uint32_t longer = MAX(width, height);
+
+    *ret_width = longer > long_edge ? shrink(width, longer, long_edge) : width;
+    *ret_height = longer > long_edge ? shrink(height, longer, long_edge) : height;
+}
+
 bool picture_scale(const uint8_t *rgb, uint32_t width, uint32_t height, uint32_t long_edge,
                    struct display_frame *ret, struct error *err)
 {
-    struct shape from = { width, height }, to = from;
-    uint32_t longer = MAX(width, height);
+    struct shape from = { width, height }, to;
     uint8_t *bytes;
 
     if (!size_check(width, height, err) || !size_check(long_edge, long_edge, err))
         return false;
-    if (longer > long_edge) {
-        to.width = shrink(width, longer, long_edge);
-        to.height = shrink(height, longer, long_edge);
-    }
+    picture_fit(width, height, long_edge, &to.width, &to.height);
     bytes = reallocarray(NULL, (size_t)to.width * to.height, CHANNELS);
     if (!bytes)
         return error_set(err, ERR_NOMEM, "a picture of %u x %u", to.width, to.height);

@@ -17,6 +17,10 @@
 NODISCARD bool picture_png(const uint8_t *rgb, uint32_t width, uint32_t height, struct buf *out,
                            struct error *err);
 
+/** The size of such a picture once no edge is longer than @long_edge: its own when that is so. */
+void picture_fit(uint32_t width, uint32_t height, uint32_t long_edge, uint32_t *ret_width,
+                 uint32_t *ret_height);
+
 /** The picture with no edge longer than @long_edge, its shape kept: each pixel is the mean of the
  *  area that it stands for.  One that is small enough is copied.  @ret for display_frame_fini(). */
 NODISCARD bool picture_scale(const uint8_t *rgb, uint32_t width, uint32_t height,
