@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +17,8 @@
 #define NO_LIMIT   (1ll << 40) /* bytes a second */
 #define CANCEL_NS  (2 * CLOCK_NS_PER_S)
 #define COPY_BYTES (1u << 20)
+#define SETTLE_MS  1
+#define PIPE_BYTES (8 << 20)
 
 /* ---- QEMU's part ---- */
 
@@ -82,13 +85,32 @@ static void give_up(struct qmp *q)
         (void)!finish(q, mark, &w, NULL);
 }
 
+/* It tells of the end a moment before it can run the machine again. */
+static bool settle(struct qmp *q, const struct wait *w, struct error *err)
+{
+    for (;;) {
+        json_t *data = NULL;
+        const char *status;
+        bool over;
+
+        if (!qmp_call(q, "query-status", NULL, &data, w, err))
+            return false;
+        status = json_string_value(json_object_get(data, "status"));
+        over = !status || strcmp(status, "finish-migrate") != 0;
+        json_decref(data);
+        if (over)
+            return true;
+        (void)poll(NULL, 0, SETTLE_MS);
+    }
+}
+
 bool machine_state_save(struct vm *vm, int fd, const struct wait *w, struct error *err)
 {
     struct qmp *q = vm_qmp(vm);
     uint64_t mark = qmp_event_mark(q);
     struct error why = ERROR_INIT;
 
-    if (begin(q, "migrate", fd, w, &why) && finish(q, mark, w, &why))
+    if (begin(q, "migrate", fd, w, &why) && finish(q, mark, w, &why) && settle(q, w, &why))
         return true;
     if (why.code == ERR_TIMEOUT || why.code == ERR_CANCELLED)
         give_up(q);
@@ -106,11 +128,15 @@ bool machine_state_load(struct vm *vm, int fd, const struct wait *w, struct erro
 bool machine_state_pass(struct vm *from, struct vm *to, const struct wait *w, struct error *err)
 {
     uint64_t mark = qmp_event_mark(vm_qmp(to));
+    const int room = PIPE_BYTES;
     int pair[2];
     bool ok;
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         return error_set_errno(err, errno, "a socket pair");
+    /* So that the two take turns less often; not every server may. */
+    if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) != 0)
+        (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     ok = begin(vm_qmp(to), "migrate-incoming", pair[1], w, err);
     fd_close(pair[1]);
     ok = ok && machine_state_save(from, pair[0], w, err);

@@ -151,12 +151,14 @@ static void a_fork_has_the_files_and_not_the_programs(void **state)
 {
     struct computer *c, *copy, *again;
     struct guest_run *run;
+    char *programs;
     int64_t before;
     (void)state;
 
     c = create(NULL);
-    store_expect(c, "echo disk >d && echo memory >/tmp/m && dd if=/dev/urandom of=/tmp/big bs=1M "
-                    "count=64 2>/dev/null",
+    store_expect(c,
+                 "echo disk >d && echo memory >/tmp/m && dd if=/dev/urandom of=/tmp/big bs=1M "
+                 "count=64 2>/dev/null",
                  "");
     run = start(c, ECHO);
     await_output(run, "ready\n");
@@ -166,8 +168,10 @@ static void a_fork_has_the_files_and_not_the_programs(void **state)
     forget("tmp_one");
     print_message("fork with 64 MiB: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
     store_expect(copy, "cat d /tmp/m", "disk\nmemory\n");
-    store_expect(copy, "ps | while read p u rest; do test $u = 1000 && echo $rest; done | wc -l",
-                 "4\n");
+    programs = store_hear(copy, "ps");
+    assert_contains(programs, "ps");
+    assert_null(strstr(programs, "echo got"));
+    free(programs);
     tell(run, "1\n", "got 1\n");
     store_expect(copy, "echo copy >d; rm /tmp/m; sync", "");
     store_expect(c, "cat d /tmp/m; echo source >d", "disk\nmemory\n");
@@ -240,8 +244,8 @@ static void a_checkpoint_outlives_its_server(void **state)
     before = clock_now_ns();
     save(c, "p_one");
     print_message("checkpoint: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
-    assert_false(computer_checkpoint(c, "p_one", &(struct wait){ .deadline_ns = CLOCK_NEVER },
-                                     &err));
+    assert_false(
+        computer_checkpoint(c, "p_one", &(struct wait){ .deadline_ns = CLOCK_NEVER }, &err));
     assert_code(err, ERR_EXISTS);
     computer_unref(c);
     backend->free(backend);
@@ -287,9 +291,12 @@ static void what_was_cut_or_flipped_is_refused(void **state)
         bool cut;
         const char *says;
     } rows[] = {
-        { "header", 10, false, "its header is not" },  { "header", 100, false, "its header is not" },
-        { "header", 90, true, "its header is not" },   { "state", 5000, false, "its state is not" },
-        { "state", 5000, true, "its state is cut" },   { "disk", 65536, false, "its disk is not" },
+        { "header", 10, false, "its header is not" },
+        { "header", 100, false, "its header is not" },
+        { "header", 90, true, "its header is not" },
+        { "state", 5000, false, "its state is not" },
+        { "state", 5000, true, "its state is cut" },
+        { "disk", 65536, false, "its disk is not" },
         { "frozen", 65536, false, "its frozen is not" },
     };
     struct computer *c;
