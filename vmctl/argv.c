@@ -14,6 +14,10 @@
  * panics resets, and a reset is the end (-no-reboot). */
 #define KERNEL_WORDS "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on"
 
+/* The size is what the guest finds first; it may choose another.  The memory is what its pictures
+ * may take of ours. */
+#define SCREEN "virtio-gpu-pci,xres=1280,yres=800,max_hostmem=134217728"
+
 struct line {
     char **args;
     size_t count;
@@ -148,6 +152,17 @@ static void add_disk(struct line *l, const struct argv_spec *spec, const char *b
     addf(l, "virtio-blk-%s,drive=disk", bus);
 }
 
+/* The pointer is one that knows where it is, so that nothing depends on where it was. */
+static void add_screen(struct line *l)
+{
+    static const char *const devices[] = { SCREEN, "virtio-keyboard-pci", "virtio-tablet-pci" };
+
+    for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
+        add(l, "-device");
+        add(l, devices[i]);
+    }
+}
+
 static void add_devices(struct line *l, const struct argv_spec *spec)
 {
     const char *bus = spec->machine == ARGV_Q35 ? "pci" : "device";
@@ -168,6 +183,8 @@ static void add_devices(struct line *l, const struct argv_spec *spec)
     add(l, "virtserialport,nr=1,name=aios,chardev=guest");
     if (spec->disk_fd >= 0)
         add_disk(l, spec, bus);
+    if (spec->screen)
+        add_screen(l);
 }
 
 static bool check(const struct argv_spec *spec, struct error *err)
@@ -183,6 +200,8 @@ static bool check(const struct argv_spec *spec, struct error *err)
         return error_set(err, ERR_INVALID, "a virtual machine needs its three sockets");
     if (spec->machine == ARGV_MICROVM && spec->accel == ARGV_TCG && spec->tsc_khz == 0)
         return error_set(err, ERR_INVALID, "an emulated microvm needs the host's clock rate");
+    if (spec->screen && spec->machine != ARGV_Q35)
+        return error_set(err, ERR_INVALID, "only a q35 can have a screen");
     return true;
 }
 
@@ -224,8 +243,10 @@ void argv_free(char **argv)
 
 bool argv_shape(const struct argv_spec *spec, struct buf *out)
 {
-    return buf_printf(out, "machine=%s accel=%s cpu=%s cpus=%u memory=%uM disk=%d append=%s tsc=%u",
+    return buf_printf(out,
+                      "machine=%s accel=%s cpu=%s cpus=%u memory=%uM disk=%d append=%s tsc=%u%s%s",
                       machine_args(spec), accel_args(spec->accel), cpu_args(spec->accel),
                       spec->cpus, spec->memory_mib, spec->disk_fd >= 0 || spec->disk_base_fd >= 0,
-                      spec->append ? spec->append : "", spec->tsc_khz);
+                      spec->append ? spec->append : "", spec->tsc_khz,
+                      spec->screen ? " screen=" : "", spec->screen ? SCREEN : "");
 }

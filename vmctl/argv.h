@@ -41,6 +41,7 @@ struct argv_spec {
     int disk_fd;        /* an overlay, open for both; -1: no disk */
     int disk_frozen_fd; /* the template's overlay under it, for reading; -1: none */
     int disk_base_fd;   /* the raw image under all, for reading; -1: none */
+    bool screen;        /* and keyboard and pointer for it; a q35 only */
     bool incoming;      /* wait for migrate-incoming */
     bool stopped;       /* do not run before `cont` */
 };

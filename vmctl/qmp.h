@@ -63,6 +63,11 @@ NODISCARD bool qmp_call_oob(struct qmp *q, const char *command, json_t *args, js
 NODISCARD bool qmp_pass_fd(struct qmp *q, const char *name, int fd, const struct wait *w,
                            struct error *err);
 
+/** Give QEMU a copy of @fd as a set of its own, which is the file "/dev/fdset/N" for it and stays
+ *  until remove-fd. */
+NODISCARD bool qmp_add_fd(struct qmp *q, int fd, int64_t *ret_set, const struct wait *w,
+                          struct error *err);
+
 /** Where the events are: what qmp_await() looks after. */
 uint64_t qmp_event_mark(struct qmp *q);
 

@@ -282,6 +282,23 @@ bool qmp_pass_fd(struct qmp *q, const char *name, int fd, const struct wait *w, 
     return carry_out(q, &order, NULL, w, err);
 }
 
+bool qmp_add_fd(struct qmp *q, int fd, int64_t *ret_set, const struct wait *w, struct error *err)
+{
+    struct order order = { .command = "add-fd", .fd = fd };
+    json_t *data = NULL, *set;
+    bool ok;
+
+    assert(fd >= 0);
+    if (!carry_out(q, &order, &data, w, err))
+        return false;
+    set = json_object_get(data, "fdset-id");
+    ok = json_is_integer(set);
+    if (ok)
+        *ret_set = json_integer_value(set);
+    json_decref(data);
+    return ok || error_set(err, ERR_PROTOCOL, "QEMU does not tell where it keeps a descriptor");
+}
+
 uint64_t qmp_event_mark(struct qmp *q)
 {
     uint64_t mark;

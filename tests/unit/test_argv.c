@@ -93,6 +93,33 @@ static void a_clone_of_a_q35_with_a_disk(void **state)
                "-incoming\ndefer\n-S\n");
 }
 
+static void a_screen_comes_with_a_keyboard_and_a_pointer_and_nothing_else(void **state)
+{
+    CLEANUP(argv_freep) char **without = NULL;
+    CLEANUP(argv_freep) char **with = NULL;
+    static const char *const more[] = {
+        "-device", "virtio-gpu-pci,xres=1280,yres=800,max_hostmem=134217728",
+        "-device", "virtio-keyboard-pci",
+        "-device", "virtio-tablet-pci"
+    };
+    struct argv_spec spec = small;
+    struct error err = ERROR_INIT;
+    size_t n = 0;
+    (void)state;
+
+    spec.machine = ARGV_Q35;
+    without = argv_make(&spec, &err);
+    assert_ok(without, err);
+    spec.screen = true;
+    with = argv_make(&spec, &err);
+    assert_ok(with, err);
+    for (; without[n]; n++)
+        assert_string_equal(with[n], without[n]);
+    for (size_t i = 0; i < ARRAY_LEN(more); i++)
+        assert_string_equal(with[n + i], more[i]);
+    assert_null(with[n + ARRAY_LEN(more)]);
+}
+
 static void an_emulated_microvm_is_told_the_clock_rate(void **state)
 {
     struct argv_spec spec = small;
@@ -117,7 +144,7 @@ static void an_emulated_microvm_is_told_the_clock_rate(void **state)
 static void no_machine_has_a_network_card_or_a_way_to_the_file_system(void **state)
 {
     (void)state;
-    for (unsigned n = 0; n < 32; n++) {
+    for (unsigned n = 0; n < 64; n++) {
         struct argv_spec spec = small;
         CLEANUP(argv_freep) char **argv = NULL;
         struct error err = ERROR_INIT;
@@ -129,6 +156,7 @@ static void no_machine_has_a_network_card_or_a_way_to_the_file_system(void **sta
         spec.ram_fd = n & 4 ? 9 : -1;
         spec.disk_fd = n & 8 ? 8 : -1;
         spec.incoming = n & 16;
+        spec.screen = (n & 33) == 33; /* a q35 only */
         argv = argv_make(&spec, &err);
         assert_ok(argv, err);
         for (char **at = argv; *at; at++) {
@@ -158,6 +186,7 @@ static void refuses_what_cannot_be(void **state)
         { "no initramfs", offsetof(struct argv_spec, initrd_fd), -1 },
         { "no QMP", offsetof(struct argv_spec, qmp_fd), -1 },
         { "no guest", offsetof(struct argv_spec, guest_fd), -1 },
+        { "a screen on a microvm", offsetof(struct argv_spec, screen), 1 },
         { "no console", offsetof(struct argv_spec, console_fd), -1 },
     };
     (void)state;
@@ -166,7 +195,10 @@ static void refuses_what_cannot_be(void **state)
         struct argv_spec spec = small;
         struct error err = ERROR_INIT;
 
-        memcpy((char *)&spec + rows[i].offset, &rows[i].value, sizeof rows[i].value);
+        if (rows[i].offset == offsetof(struct argv_spec, screen))
+            spec.screen = rows[i].value;
+        else
+            memcpy((char *)&spec + rows[i].offset, &rows[i].value, sizeof rows[i].value);
         if (argv_make(&spec, &err) || err.code != ERR_INVALID)
             fail_msg("%s: code %d", rows[i].label, err.code);
     }
@@ -179,7 +211,7 @@ static void the_shape_holds_what_a_saved_state_depends_on(void **state)
     (void)state;
 
     assert_true(argv_shape(&spec, &one));
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 9; i++) {
         CLEANUP(buf_fini) struct buf other = BUF_INIT;
 
         spec = small;
@@ -196,11 +228,13 @@ static void the_shape_holds_what_a_saved_state_depends_on(void **state)
         else if (i == 5)
             spec.append = "x";
         else if (i == 6)
+            spec.screen = true;
+        else if (i == 7)
             spec.incoming = true; /* how it is started is no part of it */
         else
             spec.qmp_fd = 77;
         assert_true(argv_shape(&spec, &other));
-        assert_int_equal(!strcmp(buf_str(&one), buf_str(&other)), i >= 6);
+        assert_int_equal(!strcmp(buf_str(&one), buf_str(&other)), i >= 7);
     }
 }
 
@@ -225,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_microvm_with_nothing_but_its_three_sockets),
         cmocka_unit_test(a_clone_of_a_q35_with_a_disk),
+        cmocka_unit_test(a_screen_comes_with_a_keyboard_and_a_pointer_and_nothing_else),
         cmocka_unit_test(an_emulated_microvm_is_told_the_clock_rate),
         cmocka_unit_test(no_machine_has_a_network_card_or_a_way_to_the_file_system),
         cmocka_unit_test(refuses_what_cannot_be),
