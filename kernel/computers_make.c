@@ -222,18 +222,13 @@ const char **computers_strings(const json_t *array, struct error *err)
 
 /* What it gets unless asked otherwise.  Of other kinds than sandboxes the back end knows the usual
  * size. */
-static bool fill_spec(const struct config *config, const char *kind, struct computer_spec *spec,
-                      struct error *err)
+static void fill_spec(const struct config *config, const char *kind, struct computer_spec *spec)
 {
     if (strcmp(kind, "sandbox") != 0) {
         if (!spec->image && *config->computer.image)
             spec->image = config->computer.image;
-        return true;
+        return;
     }
-    if (spec->image)
-        return error_set(err, ERR_INVALID,
-                         "a sandbox has the programs of the user's machine; an image needs kind "
-                         "\"vm\"");
     if (!spec->memory_bytes)
         spec->memory_bytes = (uint64_t)config->computer.memory_mb << 20;
     if (!spec->disk_bytes)
@@ -242,7 +237,6 @@ static bool fill_spec(const struct config *config, const char *kind, struct comp
         spec->cpu_milli = (uint32_t)config->computer.cpus_milli;
     if (!spec->pids)
         spec->pids = (uint32_t)config->computer.pids;
-    return true;
 }
 
 static struct computer *create(struct computers *cs, const char *agent,
@@ -271,8 +265,9 @@ static struct computer *create(struct computers *cs, const char *agent,
 
     plan.backend =
         computers_backend(cs, request->kind ? request->kind : config->computer.kind, err);
-    ok = plan.backend && fill_spec(config, plan.backend->kind, &plan.spec, err) &&
-         computers_labels_check(request->labels, err);
+    if (plan.backend)
+        fill_spec(config, plan.backend->kind, &plan.spec);
+    ok = plan.backend && computers_labels_check(request->labels, err);
     if (ok && !request->allow) {
         allow = computers_strings(config->computer.allow, err);
         plan.spec.allow = allow;

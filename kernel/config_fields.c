@@ -43,7 +43,8 @@ static const struct json_field computer_fields[] = {
     { .name = "image",
       .description =
           "The image of a new vm when the agent does not say, by name or hash (see `aios "
-          "image`); empty for \"base\".  A sandbox has this machine's programs.",
+          "image`); empty for \"base\".  A sandbox has this machine's programs unless the agent "
+          "says.",
       .kind = JSON_KIND_STRING,
       .offset = AT(computer, image),
       .max = NAME_MAX_CHARS },

@@ -47,20 +47,20 @@ struct create_args {
 
 static const struct json_field create_fields[] = {
     { .name = "from",
-      .description = "A snapshot or computer (\"default\": yours) whose files, limits and rules to "
-                     "copy; programs are not. Give only labels besides",
+      .description = "Copy the files, limits and rules of this snapshot or computer (\"default\": "
+                     "yours), not its programs. Only labels may be given besides",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct create_args, from),
       .min = 1,
       .max = 64 },
     { .name = "kind",
-      .description = "\"sandbox\" or \"vm\", a virtual machine with a kernel of its own",
+      .description = "\"sandbox\" or \"vm\" (virtual machine)",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct create_args, kind),
       .min = 1,
       .max = 16 },
     { .name = "image",
-      .description = "What a vm has installed, e.g. \"base\"",
+      .description = "What is installed, e.g. \"base\"",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct create_args, image),
       .min = 1,
@@ -313,10 +313,10 @@ static const struct tool tools[] = {
     { .name = "computer_create",
       .title = "Create a computer",
       .description = "Make another Linux computer with its own files, processes and (only if "
-                     "allowed here) network, or a copy of one before something risky. You rarely "
-                     "need this: every tool uses your default computer, made on first use without "
-                     "network. Pass the returned handle as \"computer\" to other tools. It lives "
-                     "until computer_destroy or the end of the session. Work in /workspace.",
+                     "allowed here) network, or a copy of one. You rarely need this: every tool "
+                     "uses your default computer, made on first use without network. Pass the "
+                     "returned handle as \"computer\" to other tools. It lives until "
+                     "computer_destroy or the end of the session. Work in /workspace.",
       .fields = create_fields,
       .args_size = sizeof(struct create_args),
       .flags = 0,
@@ -331,8 +331,8 @@ static const struct tool tools[] = {
     { .name = "computer_destroy",
       .title = "Destroy a computer",
       .description =
-          "End a computer at once: its programs are killed and its files are lost. Save them "
-          "with computer_snapshot first if they matter.",
+          "End a computer at once: its programs and files are lost. Save files that matter with "
+          "computer_snapshot first.",
       .fields = destroy_fields,
       .args_size = sizeof(struct destroy_args),
       .flags = TOOL_DESTROYS | TOOL_IDEMPOTENT | TOOL_QUICK,
@@ -340,9 +340,8 @@ static const struct tool tools[] = {
     { .name = "computer_snapshot",
       .title = "Snapshots",
       .description =
-          "Save a computer's files, list or delete what is saved. computer_create with \"from\" "
-          "makes a new computer of it. Running programs are not saved. Snapshots outlive the "
-          "computer and the session.",
+          "Save a computer's files, not its programs; list or delete what is saved. "
+          "computer_create with \"from\" restores. Snapshots outlive computer and session.",
       .fields = snapshot_fields,
       .args_size = sizeof(struct snapshot_args),
       .flags = TOOL_DESTROYS,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "images/guest/image.h"
+#include "kernel/base/clock.h"
 #include "kernel/base/log.h"
 #include "kernel/base/paths.h"
 #include "sandbox/sandbox.h"
@@ -10,6 +11,7 @@
 #include "tools/cli/machines.h"
 #include "tools/cli/status.h"
 #include "tools/toolkit.h"
+#include "vmctl/image.h"
 
 static enum sandbox_cgroup_mode cgroup_mode(const char *name)
 {
@@ -20,6 +22,22 @@ static enum sandbox_cgroup_mode cgroup_mode(const char *name)
     if (strcmp(name, "none") == 0)
         return SANDBOX_CGROUP_NONE;
     return SANDBOX_CGROUP_AUTO;
+}
+
+#define TREE_NS (120 * CLOCK_NS_PER_S) /* to unpack an image, on a slow disk */
+
+/* The tree of an image that a sandbox is to have. */
+static char *image_of(void *arg, const char *name, struct error *err)
+{
+    const struct config *config = arg;
+    struct machines_places places;
+    char *tree = NULL;
+
+    if (machines_places(config, &places, err)) {
+        tree = image_tree(places.images, name, clock_add_ns(clock_now_ns(), TREE_NS), err);
+        machines_places_fini(&places);
+    }
+    return tree;
 }
 
 struct computer_backend *cli_sandbox(struct loop *loop, const struct config *config,
@@ -33,6 +51,8 @@ struct computer_backend *cli_sandbox(struct loop *loop, const struct config *con
     if (cache) {
         struct sandbox_config sandbox = {
             .loop = loop,
+            .image = image_of,
+            .image_arg = (void *)unconst(config),
             .state_dir = state,
             .runtime_dir = runtime,
             .cache_dir = cache,
