@@ -1,7 +1,7 @@
 /*
  * status - how the user's other programs ask a running server about its computers.
  *
- * With its first computer a server begins to listen at servers/PID.sock in the run-time folder, for
+ * With its first computer a server begins to listen at status/PID.sock in the run-time folder, for
  * its own user and root, on a thread of its own; until then it costs a subscription.  One request a
  * connection, one line of JSON each way:
  *   {"ask": "computers"}            {"computers": […]} as computers_list() has them, with
@@ -36,7 +36,7 @@ NODISCARD bool status_screen(const char *computer, struct display_frame *ret, st
 
 /* ---- both sides ---- */
 
-#define STATUS_FOLDER   "servers"
+#define STATUS_FOLDER   "status"
 #define STATUS_SUFFIX   ".sock"
 #define STATUS_LINE_MAX (4u << 20)
 
