@@ -98,7 +98,7 @@ static void line(const struct doctor *d, const char *mark, const char *name, con
 {
     if (d->as_json)
         return;
-    printf("  %-8s %-26s%s%.70s\n", mark, name, *detail ? " " : "", detail);
+    printf("  %-8s %-26s%s%.160s\n", mark, name, *detail ? " " : "", detail);
     if (remedy && *remedy)
         printf("  %-8s %-26s -> %s\n", "", "", remedy);
 }

@@ -102,7 +102,7 @@ static void tell_accel(const struct report *r, const struct machines_places *pla
         (void)snprintf(detail, sizeof detail, "the first virtual machine finds out if KVM works");
     else
         (void)snprintf(detail, sizeof detail, "%s: %s",
-                       verdict.accel == ARGV_KVM ? "KVM" : "software emulation (TCG)", verdict.why);
+                       verdict.accel == ARGV_KVM ? "KVM" : "TCG (software emulation)", verdict.why);
     tell(r, true, "accelerator", detail, "");
     cancel_fini(&cancel);
 }

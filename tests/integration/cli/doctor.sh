@@ -11,6 +11,8 @@ json "$out" 'all(set(c) == {"name", "ok", "required", "detail", "remedy"} for c 
 json "$out" 'all(c["ok"] or c["remedy"] for c in d["checks"])'
 json "$out" '{p["name"] for p in d["programs"]} == {"bash", "python3", "node", "gcc", "git", "curl"}'
 json "$out" 'all(p["version"] for p in d["programs"] if p["ok"])'
+json "$out" '{"qemu", "accelerator"} >= {v["name"] for v in d["vm"] if not v["name"].startswith("image ")}'
+json "$out" 'all(v["ok"] or v["remedy"] for v in d["vm"])'
 json "$out" 'len(d["folders"]) == 3 and all(f["ok"] for f in d["folders"])'
 json "$out" 'd["memory_free_mb"] > 0 and d["configuration"] == ""'
 json "$out" "d['start']['ok'] is ($code == 0) and (d['start']['ok'] or d['start']['error'])"
