@@ -7,9 +7,12 @@
 
 /* The order in which tools are listed to a model: making a computer, then using it. */
 static const struct toolset *const toolsets[] = {
-    &toolset_computer, &toolset_terminal, &toolset_code, &toolset_file,
+    &toolset_computer, &toolset_terminal, &toolset_code, &toolset_file,  &toolset_document,
     &toolset_memory,   &toolset_storage,  &toolset_llm,  &toolset_agent,
 };
+
+/* Offered only when they are named: what they need is not in every computer. */
+static const char *const opt_in[] = { "document" };
 
 static bool group_known(const char *name)
 {
@@ -24,8 +27,12 @@ static bool group_wanted(const json_t *groups, const char *name)
     size_t i;
     json_t *group;
 
-    if (!groups)
+    if (!groups) {
+        for (i = 0; i < ARRAY_LEN(opt_in); i++)
+            if (strcmp(opt_in[i], name) == 0)
+                return false;
         return true;
+    }
     json_array_foreach (groups, i, group) {
         const char *text = json_string_value(group);
 
