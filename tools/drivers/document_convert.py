@@ -116,10 +116,10 @@ def markup(path, kind, to):
     if to in ("html", "epub"):
         options += ["--metadata", "pagetitle=" + os.path.splitext(os.path.basename(path))[0]]
     if kind in document.ZIPPED:
-        pandoc(options + ["--", path], path)
+        pandoc(options + ["--", document_text.with_heads(path) if kind == "odt" else path], path)
     else:
         text, _ = document_text.decode(contents(path))
-        pandoc(options, path, stdin=text.encode("utf-8", "replace"))
+        pandoc(options, path, stdin=document_text.readable(kind, text).encode("utf-8", "replace"))
     return contents(out)
 
 
