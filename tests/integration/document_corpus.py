@@ -68,7 +68,7 @@ def docx_members(body):
 
 def docx():
     cells = [["Part", "Count"], ["bolts", "12"], ["nuts", "30"]]
-    table = "<w:tbl>%s</w:tbl>" % "".join("<w:tr>%s</w:tr>" % "".join("<w:tc>%s</w:tc>" % paragraph(c) for c in row)
+    table = "<w:tbl><w:tblGrid><w:gridCol/><w:gridCol/></w:tblGrid>%s</w:tbl>" % "".join("<w:tr>%s</w:tr>" % "".join("<w:tc>%s</w:tc>" % paragraph(c) for c in row)
                                           for row in cells)
     body = paragraph("Report", "H1") + paragraph("The quick bro|wn fox|es run.") + paragraph("Parts", "H2") + table + \
         paragraph("Nothing else.") + paragraph("End", "H2") + paragraph("Fish &amp; chips.")
@@ -265,7 +265,7 @@ def macro():
         "META-INF/manifest.xml": '<manifest:manifest xmlns:manifest="%smanifest:1.0">%s</manifest:manifest>' % (o, "".join(
             '<manifest:file-entry manifest:full-path="%s" manifest:media-type="%s"/>' % (p, t) for p, t in (
                 ("/", "application/vnd.oasis.opendocument.text"), ("content.xml", "text/xml"),
-                ("Basic/Standard/Module1.xml", "text/xml"), ("Basic/Standard/script-lb.xml", "text/xml"),
+                ("styles.xml", "text/xml"), ("Basic/Standard/Module1.xml", "text/xml"), ("Basic/Standard/script-lb.xml", "text/xml"),
                 ("Basic/script-lc.xml", "text/xml")))),
         "content.xml": '<office:document-content xmlns:office="%soffice:1.0" xmlns:text="%stext:1.0" xmlns:script="%sscript:1.0" '
                        'xmlns:xlink="http://www.w3.org/1999/xlink" office:version="1.2"><office:scripts><office:event-listeners>'
@@ -273,6 +273,7 @@ def macro():
                        'vnd.sun.star.script:Standard.Module1.Main?language=Basic&amp;location=document"/></office:event-listeners>'
                        '</office:scripts><office:body><office:text><text:p>With a macro</text:p></office:text></office:body>'
                        '</office:document-content>' % (o, o, o),
+        "styles.xml": '<office:document-styles xmlns:office="%soffice:1.0" office:version="1.2"/>' % o,
         "Basic/script-lc.xml": '<library:libraries xmlns:library="%s" xmlns:xlink="http://www.w3.org/1999/xlink"><library:library '
                                'library:name="Standard" library:link="false"/></library:libraries>' % lib,
         "Basic/Standard/script-lb.xml": '<library:library xmlns:library="%s" library:name="Standard"><library:element '

@@ -137,6 +137,8 @@ def explain(program, status, said, what, memory):
         return encrypted(what)
     if "heap exhausted" in low or "out of memory" in low or "bad_alloc" in low or "memory" in low and status == 251:
         return Fault("limit", "%s needs more memory for %s than a document may take" % (program, what))
+    if "trailer" in low or "xref" in low or "end of file" in low:
+        return Fault("invalid", "%s is damaged or cut short: fetch or copy it again (%s: %s)" % (what, program, said[:120]))
     if status < 0:
         return Fault("invalid", "%s was ended by signal %d while it worked on %s%s; the file is damaged, or needs more "
                      "than %d MiB" % (program, -status, what, ": " + said[:200] if said else "", memory // MIB or 512))
@@ -236,8 +238,8 @@ def cached(path, purpose, make):
     try:
         os.makedirs(CACHE, exist_ok=True)
         put(kept, data)
-        all_of_them = sorted((os.path.join(CACHE, n) for n in os.listdir(CACHE)), key=os.path.getmtime)
-        for old in all_of_them[:-CACHE_MAX]:
+        files = [e for e in os.scandir(CACHE) if e.is_file() and not e.name.endswith(".lock")]
+        for old in sorted(files, key=lambda e: e.stat().st_mtime)[:-CACHE_MAX]:
             os.unlink(old)
     except OSError:
         pass  # a full disk costs time, not the answer

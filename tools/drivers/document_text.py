@@ -336,7 +336,7 @@ class Notebook(Text):
                 given.setdefault(number, []).append("[image cell%d]" % number)
         parts = []
         for number, cell in enumerate(self.cells, 1):
-            source = self.joined(cell.get("source", cell.get("input", "")))
+            source = self.joined(cell.get("source", cell.get("input", ""))).rstrip()
             if cell.get("cell_type") == "code":
                 source = "```%s\n%s\n```" % (self.language, source.rstrip())
             parts.append("\n\n".join([source] + given.get(number, [])))
