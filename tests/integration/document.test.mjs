@@ -6,7 +6,8 @@ import fs from 'node:fs';
 import http from 'node:http';
 import { good, output, textOf, withV1 } from './support.mjs';
 
-const HOST = '127.0.0.1';
+// A loopback address that NO_PROXY does not name, so that programs take the proxy to it.
+const HOST = '127.0.0.2';
 const corpus = fs.readFileSync(new URL('./document_corpus.py', import.meta.url), 'utf8');
 const GROUPS = 'computer,terminal,file,document';
 

@@ -68,7 +68,7 @@ def docx_members(body):
 
 def docx():
     cells = [["Part", "Count"], ["bolts", "12"], ["nuts", "30"]]
-    table = "<w:tbl><w:tblGrid><w:gridCol/><w:gridCol/></w:tblGrid>%s</w:tbl>" % "".join("<w:tr>%s</w:tr>" % "".join("<w:tc>%s</w:tc>" % paragraph(c) for c in row)
+    table = '<w:tbl><w:tblGrid><w:gridCol w:w="2000"/><w:gridCol w:w="2000"/></w:tblGrid>%s</w:tbl>' % "".join("<w:tr>%s</w:tr>" % "".join("<w:tc>%s</w:tc>" % paragraph(c) for c in row)
                                           for row in cells)
     body = paragraph("Report", "H1") + paragraph("The quick bro|wn fox|es run.") + paragraph("Parts", "H2") + table + \
         paragraph("Nothing else.") + paragraph("End", "H2") + paragraph("Fish &amp; chips.")
