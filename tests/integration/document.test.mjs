@@ -12,7 +12,7 @@ const corpus = fs.readFileSync(new URL('./document_corpus.py', import.meta.url),
 const GROUPS = 'computer,terminal,file,document';
 
 // A computer with the corpus for @body, which gets read(), edit() and so on: texts of good answers.
-const withDocuments = (body, { make = '', create = {} } = {}) => withV1(async ({ call }) => {
+const withDocuments = (body, { make = '', create = {}, timeout = 110000 } = {}) => withV1(async ({ call }) => {
   const { computer } = (await call('computer_create', { memory_mb: 2048, disk_mb: 1024, ...create })).structuredContent;
   // A conversion may wait for the processor; the client's own limit must not be the shorter one.
   const ask = (name, args) => call(name, { computer, ...args }, { timeout: 120000 });
@@ -27,7 +27,7 @@ const withDocuments = (body, { make = '', create = {} } = {}) => withV1(async ({
   };
   return body({ ask, sh, refusal, read: tool('read'), convert: tool('convert'), write: tool('write'),
     edit: (path, ...edits) => tool('edit')(path, { edits }) });
-}, { args: ['--tools', GROUPS], config: { tool: { call_timeout_ms: 110000 } } });
+}, { args: ['--tools', GROUPS], config: { tool: { call_timeout_ms: timeout } } });
 
 test('the group is offered only by name, and its records are small', async () => {
   await withV1(async ({ client }) => {
@@ -230,11 +230,20 @@ test('hostile documents are refused or contained, and the computer goes on', asy
       assert.match(await refusal('document_render', { path }), /./, path);
       assert.match(await refusal('document_edit', { path, edits: [{ op: 'replace', at: 'x', text: 'y', all: true }] }), /./, path);
     }
+    assert.match(await refusal('document_read', { path: 'heavy.xlsx' }), /more memory/);
     await convert('macro.odt', { to: 'pdf' });
     assert.match(await read('macro.pdf'), /With a macro/);
     assert.equal(await sh('test ! -e macro-ran && echo absent'), 'absent');
     assert.equal(await sh('ls -d /tmp/document-* 2>/dev/null | wc -l'), '0');
   }, { make: 'hostile' });
+});
+
+test('a document that takes too long is given up, and nothing of it goes on', async () => {
+  await withDocuments(async ({ refusal, sh }) => {
+    await sh("python3 -c \"print('[a](' * 4000)\" > nested.md");
+    assert.match(await refusal('document_convert', { path: 'nested.md', to: 'html' }), /took (longer than|too long)/);
+    assert.equal(await sh('ls /proc/[0-9]*/comm | xargs cat 2>/dev/null | grep -c pandoc; :'), '0');
+  }, { timeout: 15000 });
 });
 
 test('nothing that a document names is fetched; a document that is asked for is, through the rules', async () => {

@@ -253,6 +253,16 @@ def hostile():
         f.write(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(4000))
     with open(place("false.pdf"), "wb") as f:
         f.write(b"not a PDF at all")
+    # 10 million strings: far more memory as a tree than as a file.
+    with zipfile.ZipFile(place("book.xlsx")) as z, zipfile.ZipFile(place("heavy.xlsx"), "w", zipfile.ZIP_DEFLATED, True, 1) as to:
+        for name in z.namelist():
+            if name != "xl/sharedStrings.xml":
+                to.writestr(name, z.read(name))
+        with to.open("xl/sharedStrings.xml", "w") as f:
+            f.write(b"<sst %s>" % X.encode())
+            for _ in range(100):
+                f.write(b"<si><t>x</t></si>" * 100_000)
+            f.write(b"</sst>")
     macro()
 
 

@@ -1,7 +1,6 @@
 """document_convert, document_render and document_write: LibreOffice and pandoc at work."""
 import os
 import re
-import shutil
 
 import document
 import document_markup
