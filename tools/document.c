@@ -34,8 +34,7 @@ struct edit {
     bool all;
 };
 
-static const char *const whats[] = { "content", "outline", "metadata", "tables",
-                                     "images",  "search",  NULL };
+static const char *const whats[] = { "content", "outline", "metadata", "tables", "images", NULL };
 static const char *const formats[] = { "markdown", "text", NULL };
 static const char *const ops[] = { "replace",        "set_cell",  "insert_section",
                                    "delete_section", "set_field", NULL };
@@ -43,30 +42,35 @@ static const char *const ops[] = { "replace",        "set_cell",  "insert_sectio
 #define PATH_FIELD(type, text)                                                           \
     {                                                                                    \
         .name = "path", .description = text, .kind = JSON_KIND_STRING, .required = true, \
-        .offset = offsetof(type, path), .min = 1                                         \
+        .offset = offsetof(type, path)                                                   \
+    }
+
+/* What document_read says of it goes for all. */
+#define COMPUTER_FIELD(type)                                                             \
+    {                                                                                    \
+        .name = "computer", .kind = JSON_KIND_STRING, .offset = offsetof(type, computer) \
     }
 
 static const struct json_field read_fields[] = {
-    PATH_FIELD(struct read_args, "File, or http(s) URL that the computer may reach"),
+    PATH_FIELD(struct read_args, "File or URL"),
     { .name = "what",
-      .description = "content (default) or only this of it",
       .kind = JSON_KIND_ENUM,
       .offset = offsetof(struct read_args, what),
       .choices = whats },
     { .name = "pages",
-      .description = "Pages or slides: \"3\", \"10-12,20-\"",
+      .description = "\"3\", \"10-12,20-\"; slides too",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct read_args, pages) },
     { .name = "sheet",
-      .description = "\"Sales\", \"Sales!B2:D20\", \"Sales!500:\"",
+      .description = "\"Sales!B2:D20\", \"Sales!500:\"",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct read_args, sheet) },
     { .name = "query",
-      .description = "Find this text; says on which page, line or cell",
+      .description = "Find this text",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct read_args, query) },
     { .name = "image",
-      .description = "Show this image, named as in what=images",
+      .description = "Show one of what=images",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct read_args, image) },
     { .name = "format",
@@ -74,7 +78,6 @@ static const struct json_field read_fields[] = {
       .offset = offsetof(struct read_args, format),
       .choices = formats },
     { .name = "offset",
-      .description = "Byte to go on at",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct read_args, offset),
       .min = 0 },
@@ -83,21 +86,20 @@ static const struct json_field read_fields[] = {
 };
 
 static const struct json_field convert_fields[] = {
-    PATH_FIELD(struct convert_args, "File or URL"),
+    PATH_FIELD(struct convert_args, NULL),
     { .name = "to",
-      .description = "Format (\"pdf\") or path (\"out/a.docx\")",
+      .description = "\"pdf\", or a path",
       .kind = JSON_KIND_STRING,
       .required = true,
-      .offset = offsetof(struct convert_args, to),
-      .min = 1 },
-    TOOLKIT_COMPUTER_FIELD(struct convert_args),
+      .offset = offsetof(struct convert_args, to) },
+    COMPUTER_FIELD(struct convert_args),
     { .name = NULL },
 };
 
 static const struct json_field render_fields[] = {
-    PATH_FIELD(struct render_args, "File or URL"),
+    PATH_FIELD(struct render_args, NULL),
     { .name = "pages",
-      .description = "\"3\" or \"2-5\" (default 1; at most 4)",
+      .description = "\"2-5\"; at most 4",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct render_args, pages) },
     { .name = "dpi",
@@ -106,18 +108,17 @@ static const struct json_field render_fields[] = {
       .min = 10,
       .max = 600,
       .fallback = 100 },
-    TOOLKIT_COMPUTER_FIELD(struct render_args),
+    COMPUTER_FIELD(struct render_args),
     { .name = NULL },
 };
 
 static const struct json_field write_fields[] = {
-    PATH_FIELD(struct write_args, "Its ending is the format: .docx .odt .pdf .pptx .html .epub …"),
+    PATH_FIELD(struct write_args, "Ending says the format: .docx .odt .pdf .pptx .html"),
     { .name = "markdown",
       .kind = JSON_KIND_TEXT,
       .required = true,
-      .offset = offsetof(struct write_args, markdown),
-      .min = 1 },
-    TOOLKIT_COMPUTER_FIELD(struct write_args),
+      .offset = offsetof(struct write_args, markdown) },
+    COMPUTER_FIELD(struct write_args),
     { .name = NULL },
 };
 
@@ -128,40 +129,37 @@ static const struct json_field one_edit_fields[] = {
       .offset = offsetof(struct edit, op),
       .choices = ops },
     { .name = "at",
-      .description = "Text to replace, cell (Sheet1!B2), heading, or form field",
+      .description = "Old text, cell (Sheet1!B2), heading or form field",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct edit, at) },
     { .name = "text",
-      .description = "What comes there: text, value, =formula, or a section's markdown",
+      .description = "New text, value, =formula or markdown",
       .kind = JSON_KIND_TEXT,
       .offset = offsetof(struct edit, text) },
     { .name = "all",
-      .description = "Replace every occurrence",
+      .description = "Every occurrence",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct edit, all) },
     { .name = NULL },
 };
 
 static const struct json_field edit_fields[] = {
-    PATH_FIELD(struct edit_args, "File"),
+    PATH_FIELD(struct edit_args, NULL),
     { .name = "edits",
-      .description = "In this order, all or none",
+      .description = "All or none",
       .kind = JSON_KIND_OBJECTS,
       .required = true,
       .offset = offsetof(struct edit_args, edits),
-      .min = 1,
-      .max = 200,
       .fields = one_edit_fields },
     { .name = "to",
       .description = "Write here instead",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct edit_args, to),
-      .min = 1 },
-    TOOLKIT_COMPUTER_FIELD(struct edit_args),
+      .offset = offsetof(struct edit_args, to) },
+    COMPUTER_FIELD(struct edit_args),
     { .name = NULL },
 };
 
-/* "s?" of the C library's JSON leaves out no key; the driver takes null for absent. */
+/* What is absent is null to the driver. */
 static bool document_read(struct tool_call *call, const void *args, struct error *err)
 {
     const struct read_args *a = args;
@@ -222,41 +220,39 @@ static const struct tool tools[] = {
     { .name = "document_read",
       .title = "Read a document",
       .description =
-          "Read PDF, DOCX, ODT, RTF, EPUB, XLSX, ODS, CSV, PPTX, ODP, HTML, LaTeX, EML, ipynb or "
-          "text of any encoding: by pages, sheets or slides, its outline, tables, images, or a "
-          "search in it. Long answers say how to read on.",
+          "Read PDF, office files, EPUB, HTML, LaTeX, mail, notebooks, CSV or text: whole, by "
+          "pages, slides or cells, its outline, tables or images, or searched.",
       .fields = read_fields,
       .args_size = sizeof(struct read_args),
       .flags = TOOL_READS | TOOL_IDEMPOTENT | TOOL_OPEN_WORLD,
       .handler = document_read },
     { .name = "document_convert",
       .title = "Convert a document",
-      .description = "Convert between what LibreOffice and pandoc can do: office formats, "
-                     "markdown, HTML, EPUB, LaTeX, all of them to PDF.",
+      .description = "Convert between office formats, markdown, HTML, EPUB and LaTeX, or to PDF.",
       .fields = convert_fields,
       .args_size = sizeof(struct convert_args),
       .flags = TOOL_DESTROYS | TOOL_IDEMPOTENT | TOOL_OPEN_WORLD,
       .handler = document_convert },
     { .name = "document_render",
-      .title = "Show pages of a document",
-      .description = "See pages of a document as images.",
+      .title = "Show pages",
+      .description = "See pages as images.",
       .fields = render_fields,
       .args_size = sizeof(struct render_args),
       .flags = TOOL_READS | TOOL_IDEMPOTENT | TOOL_OPEN_WORLD,
       .handler = document_render },
     { .name = "document_write",
       .title = "Write a document",
-      .description = "Make a document of markdown: headings, tables, footnotes, images of the "
-                     "computer.",
+      .description =
+          "Make a document of markdown, with tables, footnotes and images of the computer.",
       .fields = write_fields,
       .args_size = sizeof(struct write_args),
       .flags = TOOL_DESTROYS | TOOL_IDEMPOTENT,
       .handler = document_write },
     { .name = "document_edit",
       .title = "Edit a document",
-      .description = "Change a DOCX, ODT, XLSX, ODS, PPTX, ODP, CSV or text file in place, or fill "
-                     "a PDF form; the rest of the file stays as it is. insert_section puts text "
-                     "after the section of the heading (none: at the end).",
+      .description =
+          "Edit DOCX, ODT, XLSX, ODS, PPTX, ODP, CSV or text, or fill a PDF form; the rest of the "
+          "file stays as it is. insert_section: after section at (none: the end).",
       .fields = edit_fields,
       .args_size = sizeof(struct edit_args),
       .flags = TOOL_DESTROYS,

@@ -7,3 +7,10 @@ target_sources(tools PRIVATE document_parts.S)
 
 add_unit_test(document_answer tools)
 add_fuzz_target(document_answer tools)
+
+# The driver itself, as far as it needs no computer.
+if(BUILD_TESTING)
+  add_test(NAME unit.document_driver
+    COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/unit/test_document_driver.py)
+  set_tests_properties(unit.document_driver PROPERTIES LABELS unit TIMEOUT 120)
+endif()

@@ -26,6 +26,7 @@ document_text_parts:
     part document_sheet
     part document_slide
     part document_convert
+    part document_markup
     part document_edit
     part document_cells
     part document_section

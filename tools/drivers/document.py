@@ -8,17 +8,15 @@ to is fetched.  Programs that are used run with a limit of memory, time and outp
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 
 SHOWN = 26_000  # bytes of text in one answer
 MIB = 1 << 20
 INPUT_MAX = 256 * MIB
 OUTPUT_MAX = 64 * MIB  # of one program
+MEMORY = 1536 * MIB  # of this process, and of each that it starts
 FETCH_MAX = 128 * MIB
 CACHE = "/tmp/.aios-documents"
 CACHE_MAX = 24  # results that are kept
@@ -65,14 +63,30 @@ def folder():
     """A folder that is removed in the end."""
     global scratch
     if scratch is None:
-        scratch = tempfile.mkdtemp(prefix="document-", dir="/tmp")
+        scratch = "/tmp/document-%d-%s" % (os.getpid(), os.urandom(6).hex())
+        os.mkdir(scratch, 0o700)
     return scratch
+
+
+def unnamed():
+    """A file without a name, gone when it is closed."""
+    name = os.path.join(folder(), "stream")
+    f = open(name, "w+b")
+    os.unlink(name)
+    return f
+
+
+def clear():
+    for where, folders, files in os.walk(scratch, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(where, name))
+        os.rmdir(where)
 
 
 # ---- programs ----
 
 def have(name):
-    return shutil.which(name) is not None
+    return any(os.access(os.path.join(f, name), os.X_OK) for f in os.environ.get("PATH", "").split(":") if f)
 
 
 def missing(name):
@@ -105,7 +119,7 @@ def run(argv, what, stdin=None, network=False, cap=OUTPUT_MAX, cwd=None, file_ma
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     seconds = left()
-    with tempfile.TemporaryFile(dir=folder()) as errors, tempfile.TemporaryFile(dir=folder()) as out:
+    with unnamed() as errors, unnamed() as out:
         child = subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                                  stdout=out, stderr=errors, env=environment(network), cwd=cwd or folder(),
                                  preexec_fn=limits, start_new_session=True)
@@ -137,6 +151,8 @@ def explain(program, status, said, what, memory):
         return encrypted(what)
     if "heap exhausted" in low or "out of memory" in low or "bad_alloc" in low or "memory" in low and status == 251:
         return Fault("limit", "%s needs more memory for %s than a document may take" % (program, what))
+    if "trailer" in low or "xref" in low or "end of file" in low:
+        return Fault("invalid", "%s is damaged or cut short: fetch or copy it again (%s: %s)" % (what, program, said[:120]))
     if status < 0:
         return Fault("invalid", "%s was ended by signal %d while it worked on %s%s; the file is damaged, or needs more "
                      "than %d MiB" % (program, -status, what, ": " + said[:200] if said else "", memory // MIB or 512))
@@ -214,7 +230,7 @@ def put(path, data):
         with open(temporary, "wb") as f:
             f.write(data)
         if os.path.exists(path):
-            shutil.copymode(path, temporary)
+            os.chmod(temporary, os.stat(path).st_mode & 0o7777)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
@@ -236,8 +252,8 @@ def cached(path, purpose, make):
     try:
         os.makedirs(CACHE, exist_ok=True)
         put(kept, data)
-        all_of_them = sorted((os.path.join(CACHE, n) for n in os.listdir(CACHE)), key=os.path.getmtime)
-        for old in all_of_them[:-CACHE_MAX]:
+        files = [e for e in os.scandir(CACHE) if e.is_file() and not e.name.endswith(".lock")]
+        for old in sorted(files, key=lambda e: e.stat().st_mtime)[:-CACHE_MAX]:
             os.unlink(old)
     except OSError:
         pass  # a full disk costs time, not the answer
@@ -370,24 +386,29 @@ def serve(request):
     deadline = time.monotonic() + request.get("seconds", 40)
     answers = os.dup(1)
     os.dup2(2, 1)
-    resource.setrlimit(resource.RLIMIT_DATA, (1536 * MIB, 1536 * MIB))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY + 256 * MIB))
     os.umask(0o022)
+    fault = None
     try:
         answer = dispatch(request)
         text = answer.text.encode("utf-8", "replace")
         send({"ok": True, "text": len(text), "images": [[kind, len(data)] for kind, data in answer.images]}, text,
              *[data for _, data in answer.images])
-    except Fault as fault:
-        tell(fault.code, str(fault))
+    except Fault as error:
+        fault = error.code, str(error)
     except MemoryError:
-        tell("limit", "the document needs more memory than one may take")
+        fault = "limit", "the document needs more memory than one may take (%d MiB)" % (MEMORY // MIB)
     except RecursionError:
-        tell("limit", "the document is nested too deeply")
+        fault = "limit", "the document is nested too deeply"
     except OSError as error:
-        tell("io", "%s: %s" % (error.filename, error.strerror) if error.filename else str(error))
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
+        fault = "io", "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
+    except Exception as error:  # whatever a damaged file leads to
+        fault = "invalid", "%s is not as its format says: %s: %s" % (request["path"], type(error).__name__, str(error)[:200])
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY + 256 * MIB,) * 2)  # enough to say so
+    if fault:
+        tell(*fault)
+    if scratch:
+        clear()
 
 
 def tell(code, text):

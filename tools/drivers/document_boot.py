@@ -22,3 +22,4 @@ class Parts:
 sys.meta_path.insert(0, Parts)
 import document
 document.serve(r(int(r(8))))
+os._exit(0)  # there is nothing left to tidy up

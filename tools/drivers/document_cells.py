@@ -237,7 +237,7 @@ def open_formula(text):
         ends = match[3].split(":")
         return "[%s]" % ":".join((dot if i == 0 else ".") + e for i, e in enumerate(ends))
     cell = r"\$?[A-Z]{1,3}\$?\d+"
-    return "of:=" + re.sub(r"(\"[^\"]*\")|((?:'[^']+'|\w+)!)?\b?(%s(?::%s)?)(?![\w(])" % (cell, cell), one,
+    return "of:=" + re.sub(r"(\"[^\"]*\")|((?:'[^']+'|\w+)!)?(%s(?::%s)?)(?![\w(])" % (cell, cell), one,
                            text[1:]).replace(",", ";")
 
 

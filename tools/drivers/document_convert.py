@@ -1,23 +1,17 @@
 """document_convert, document_render and document_write: LibreOffice and pandoc at work."""
 import os
 import re
-import shutil
 
 import document
+import document_markup
 from document import MIB, Answer, Fault, cached, folder, pandoc, run, spans
 
 OFFICE_TEXT = ("docx", "odt", "rtf", "doc")
 OFFICE_SHEET = ("xlsx", "ods", "xls", "csv", "tsv")
 OFFICE_SLIDE = ("pptx", "odp", "ppt")
-MARKUP_IN = {"docx": "docx", "odt": "odt", "epub": "epub", "html": "html", "md": "markdown", "txt": "markdown",
-             "latex": "latex", "rtf": "rtf", "rst": "rst", "org": "org", "ipynb": "ipynb", "docbook": "docbook",
-             "fb2": "fb2"}
-MARKUP_OUT = {"docx": "docx", "odt": "odt", "epub": "epub", "html": "html", "md": "gfm+footnotes", "txt": "plain",
-              "latex": "latex", "rtf": "rtf", "rst": "rst", "org": "org", "ipynb": "ipynb", "docbook": "docbook",
-              "fb2": "fb2", "pptx": "pptx"}
 ENDINGS = {"latex": "tex", "docbook": "xml"}
 
-# Macros never run, links to other files and sites are not followed, nothing is updated or reported.
+# Formulas are computed anew; macros never run, links to other files and sites are not followed, nothing is updated or reported.
 SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
 <oor:items xmlns:oor="http://openoffice.org/2001/registry" xmlns:xs="http://www.w3.org/2001/XMLSchema"
  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
@@ -27,6 +21,8 @@ SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
                   ("Office.Common/Security/Scripting", "MacroSecurityLevel", "3"),
                   ("Office.Common/Security/Scripting", "DisableMacrosExecution", "true"),
                   ("Office.Common/Security/Scripting", "BlockUntrustedRefererLinks", "true"),
+                  ("Office.Calc/Formula/Load", "OOXMLRecalcMode", "0"),
+                  ("Office.Calc/Formula/Load", "ODFRecalcMode", "0"),
                   ("Office.Common/Load", "UpdateDocMode", "0"),
                   ("Office.Writer/Content/Update", "Link", "0"),
                   ("Office.Calc/Content/Update", "Link", "2"),
@@ -96,9 +92,9 @@ def pdf_of(path, kind):
         return path
     if kind in OFFICE_TEXT + OFFICE_SHEET + OFFICE_SLIDE:
         return office_file(path, "pdf")
-    if kind not in MARKUP_IN:
+    if kind not in document_markup.IN:
         raise Fault("unsupported", "no program here makes PDF of %s" % kind)
-    return written(cached(path, "pdf", lambda: contents(office(written(markup(path, kind, "odt"), "odt"), "pdf"))), "pdf")
+    return written(cached(path, "pdf", lambda: contents(office(written(document_markup.markup(path, kind, "odt"), "odt"), "pdf"))), "pdf")
 
 
 def written(data, ending):
@@ -106,21 +102,6 @@ def written(data, ending):
     with open(path, "wb") as f:
         f.write(data)
     return path
-
-
-def markup(path, kind, to):
-    """What pandoc makes of it; files that it names are not read and nothing is fetched."""
-    import document_text
-    out = os.path.join(folder(), "made." + to)
-    options = ["-f", MARKUP_IN[kind], "-t", MARKUP_OUT[to], "-o", out, "--standalone", "--wrap=none"]
-    if to in ("html", "epub"):
-        options += ["--metadata", "pagetitle=" + os.path.splitext(os.path.basename(path))[0]]
-    if kind in document.ZIPPED:
-        pandoc(options + ["--", path], path)
-    else:
-        text, _ = document_text.decode(contents(path))
-        pandoc(options, path, stdin=text.encode("utf-8", "replace"))
-    return contents(out)
 
 
 def text_of_pdf(path):
@@ -168,17 +149,17 @@ def made(source, kind, to):
             return "\n\n".join(doc.text(n) if hasattr(doc, "text") else doc.tables()[n - 1][1] for n in range(
                 1, (len(doc.parts) if hasattr(doc, "parts") else len(doc.book.parts)) + 1)).encode(), "the reader"
     if kind == "doc" or to in ("doc", "odp"):
-        if kind in MARKUP_IN and kind not in OFFICE_TEXT:
-            return contents(office(written(markup(source, kind, "pptx" if to == "odp" else "odt"),
+        if kind in document_markup.IN and kind not in OFFICE_TEXT:
+            return contents(office(written(document_markup.markup(source, kind, "pptx" if to == "odp" else "odt"),
                                            "pptx" if to == "odp" else "odt"), to)), "pandoc and LibreOffice"
         if to in OFFICE_TEXT:
             return contents(office(source, to)), "LibreOffice"
         source, kind = office_file(source, "docx"), "docx"
     if kind in OFFICE_TEXT and to in OFFICE_TEXT and document.have("soffice"):
         return contents(office(source, to)), "LibreOffice"
-    if kind in MARKUP_IN and to in MARKUP_OUT:
-        return markup(source, kind, to), "pandoc"
-    outs = sorted({"pdf"} | (set(MARKUP_OUT) if kind in MARKUP_IN else set()) |
+    if kind in document_markup.IN and to in document_markup.OUT:
+        return document_markup.markup(source, kind, to), "pandoc"
+    outs = sorted({"pdf"} | (set(document_markup.OUT) if kind in document_markup.IN else set()) |
                   {e for f in (OFFICE_TEXT, OFFICE_SHEET, OFFICE_SLIDE) if kind in f for e in f})
     raise Fault("unsupported", "%s cannot be made of %s; there are %s" % (to, kind, ", ".join(outs)))
 
@@ -217,12 +198,12 @@ def render(request):
 def write(request):
     goal = document.target(request["path"])
     to = document.ALIKE.get(*[os.path.splitext(goal)[1].lower().lstrip(".")] * 2)
-    if to not in MARKUP_OUT and to not in ("pdf", "odp"):
+    if to not in document_markup.OUT and to not in ("pdf", "odp"):
         raise Fault("invalid", "the path must end in one of %s" % ", ".join(
-            "." + ENDINGS.get(e, e) for e in sorted({"pdf", "odp"} | set(MARKUP_OUT))))
+            "." + ENDINGS.get(e, e) for e in sorted({"pdf", "odp"} | set(document_markup.OUT))))
     between = {"pdf": "odt", "odp": "pptx"}.get(to, to)
     out = os.path.join(folder(), "made." + between)
-    options = ["-f", "markdown+lists_without_preceding_blankline+task_lists", "-t", MARKUP_OUT[between], "-o", out,
+    options = ["-f", "markdown+lists_without_preceding_blankline+task_lists", "-t", document_markup.OUT[between], "-o", out,
                "--standalone", "--resource-path=%s:/workspace" % os.path.dirname(goal)]
     if between in ("html", "epub"):
         options += ["--metadata", "pagetitle=" + os.path.splitext(os.path.basename(goal))[0]]

@@ -195,6 +195,8 @@ def edit(request):
     path = document.locate(request["path"])
     goal = document.target(request["to"]) if request.get("to") else path
     kind = document.sniff(path)
+    if not 0 < len(request["edits"]) <= 1000:
+        raise Fault("invalid", "\"edits\" takes 1 to 1000 edits")
     if kind in TEXTS:
         package = Package(path, kind)
         done = [one_edit(package, e) for e in request["edits"]]

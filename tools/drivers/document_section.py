@@ -130,7 +130,11 @@ class Writer:
             style = tag_attribute(like, "text:style-name") or "Heading_20_%d" % kind if like else "Heading_20_%d" % kind
             return '<text:h text:style-name="%s" text:outline-level="%d">%s</text:h>' % (escape(style), kind, text)
         if kind == "item":
-            return "<text:list><text:list-item><text:p>%s</text:p></text:list-item></text:list>" % text
+            like = next((t for t in parts if tag_name(t) == ("text:list", "open") and "text:style-name" in t), "")
+            if like:
+                return "%s<text:list-item><text:p>%s</text:p></text:list-item></text:list>" % (re.sub(
+                    r"\sxml:id=\"[^\"]*\"", "", like), text)
+            text = "• " + text
         return '<text:p text:style-name="Text_20_body">%s</text:p>' % text
 
     @staticmethod

@@ -70,6 +70,45 @@ def by_letters(data):
         return data.decode("latin-1"), "latin-1 (every byte a character)"
 
 
+def readable(kind, text):
+    """pandoc 2.17 swallows the letter after the "?" that stands for a character in RTF."""
+    return re.sub(r"(\\u-?\d+) ?\?", r"\1\\'3f", text) if kind == "rtf" else text
+
+
+def with_heads(path):
+    """pandoc's reader of ODT leaves out the head of a table: it becomes the first row."""
+    import document_zip
+    archive = document_zip.Archive(path)
+    content = archive.read("content.xml")
+    if b"table:table-header-rows" not in content:
+        return path
+    changed = os.path.join(document.folder(), "heads.odt")
+    with open(changed, "wb") as f:
+        f.write(archive.replaced({"content.xml": re.sub(rb"</?table:table-header-rows\s*/?>", b"", content)}))
+    return changed
+
+
+def tidy(text):
+    """Without anchors and wrappers, which say nothing to a reader, and with a head for each table."""
+    out, fenced = [], False
+    for line in text.split("\n"):
+        fenced ^= line.startswith(("```", "~~~"))
+        if not fenced:
+            line = re.sub(r"<span id=\"[^\"]*\"></span>", "", line)
+            bare = re.sub(r"</?div\b[^>]*>|<a [^>]*class=\"footnote-back\"[^>]*>.*?</a>", "", line)
+            if bare != line and not bare.strip():
+                continue
+            line = re.sub(r"<a href=\"#[^\"]*\"[^>]*>(.*?)</a>", r"\1", bare)
+            # A table without a head: its first row becomes the head.
+            if (len(out) >= 2 and line.startswith("|") and re.fullmatch(r"\|[-:| ]+\|", out[-1])
+                    and re.fullmatch(r"\|[ |]*\|", out[-2])):
+                out[-2:] = [line, out[-1]]
+                continue
+        if line.strip() or fenced or out and out[-1]:
+            out.append(line)
+    return "\n".join(out)
+
+
 class Text:
     """A document that pandoc reads."""
     label = "line"
@@ -98,9 +137,12 @@ class Text:
     def convert(self, form):
         to = "gfm+footnotes" if form == "markdown" else "plain"
         options = ["-f", READERS[self.kind], "-t", to, "--wrap=none"]
-        if self.kind in document.ZIPPED or self.kind == "rtf":
-            return pandoc(options + ["--", self.path], self.path)
-        return pandoc(options, self.path, stdin=self.source().encode())
+        if self.kind in document.ZIPPED:
+            path = with_heads(self.path) if self.kind == "odt" else self.path
+            data = pandoc(options + ["--", path], self.path)
+        else:
+            data = pandoc(options, self.path, stdin=readable(self.kind, self.source()).encode("utf-8", "replace"))
+        return tidy(data.decode("utf-8", "replace")).encode("utf-8", "replace") if form == "markdown" else data
 
     def text(self, form="markdown"):
         if form not in self.texts:
@@ -294,7 +336,7 @@ class Notebook(Text):
                 given.setdefault(number, []).append("[image cell%d]" % number)
         parts = []
         for number, cell in enumerate(self.cells, 1):
-            source = self.joined(cell.get("source", cell.get("input", "")))
+            source = self.joined(cell.get("source", cell.get("input", ""))).rstrip()
             if cell.get("cell_type") == "code":
                 source = "```%s\n%s\n```" % (self.language, source.rstrip())
             parts.append("\n\n".join([source] + given.get(number, [])))
