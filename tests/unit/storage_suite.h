@@ -157,7 +157,7 @@ static inline void puts_on_a_condition(void **state)
     assert_value("c", "two");
     assert_false(storage_put(place.s, place.space, "c", "x", 1, 7, &w, NULL, &err));
     assert_code(err, ERR_EXISTS);
-    assert_contains(err.text, "2"); /* which version is there */
+    assert_contains(err.text, "version 2 of \"c\" is there: read it again"); /* and what to do */
     error_clear(&err);
     assert_false(storage_delete(place.s, place.space, "c", 1, &w, NULL, &err));
     assert_code(err, ERR_EXISTS);
@@ -267,6 +267,7 @@ static inline void rolls_back_by_number(void **state)
     assert_versions("r", 10, "5d,4,3d,2,1,");
     assert_false(storage_rollback(place.s, place.space, "r", 9, 0, &w, &stat, &err));
     assert_code(err, ERR_NOT_FOUND);
+    assert_contains(err.text, "storage_versions");
 }
 
 static inline void rolls_back_by_time(void **state)

@@ -69,6 +69,7 @@ static void a_damaged_head_is_told_when_it_is_opened(void **state)
     assert_null(open_again(&err));
     assert_code(err, ERR_IO);
     assert_contains(err.text, "storage.db is damaged");
+    assert_contains(err.text, "Put a copy of it back");
 }
 
 static void a_damaged_page_is_told_when_it_is_read(void **state)
