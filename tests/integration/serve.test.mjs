@@ -257,7 +257,7 @@ test('another user is kept out, or let in under a name of its own', { skip: USER
   assert.equal(knocked.status, 1, knocked.stdout + knocked.stderr);
   assert.equal(knocked.stdout, '');
   assert.match(knocked.stderr, /this user may not connect.*serve\.users/);
-  assert.match(others.said(), /host_refused.*uid=65534 why=user/);
+  await eventually(() => /host_refused.*uid=65534 why=user/.test(others.said()), 'it says so');
   await stop(others);
 });
 
@@ -270,7 +270,7 @@ test('more hosts than the configuration allows are refused until one leaves', { 
   const third = knock();
   assert.equal(third.status, 1, third.stdout + third.stderr);
   assert.match(third.stderr, /too many hosts.*serve\.max_hosts/);
-  assert.match(server.said(), /host_refused.*why=full/);
+  await eventually(() => /host_refused.*why=full/.test(server.said()), 'it says so');
   good(await first.call('computer_list'));
   await first.close();
   await eventually(() => knock().status === 0, 'a place is free', 20000);
