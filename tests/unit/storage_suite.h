@@ -16,8 +16,6 @@ static inline void keeps_what_is_put(void **state)
 {
     static const char odd[] = "a\0b\xff\xfe\r\n\x80";
     struct storage_stat stat;
-    struct sha256 h;
-    uint8_t digest[SHA256_BYTES];
     char hex[SHA256_HEX];
     (void)state;
 
@@ -28,10 +26,7 @@ static inline void keeps_what_is_put(void **state)
     assert_int_equal(stat.bytes, sizeof odd);
     assert_false(stat.deleted);
     assert_true(stat.wall_ns > 0);
-    sha256_init(&h);
-    sha256_add(&h, odd, sizeof odd);
-    sha256_end(&h, digest);
-    sha256_hex(digest, hex);
+    digest_of(odd, sizeof odd, hex);
     assert_string_equal(stat.sha256, hex);
     assert_value_at("a", 0, odd, sizeof odd);
     assert_value_at("a", 1, odd, sizeof odd);

@@ -276,7 +276,7 @@ static void a_batch_with_a_journal_is_finished(void **state)
     close_place();
     fd = space_fd();
     for (size_t i = 0; i < 2; i++) {
-        memset(ops[i].stat.sha256, 'a', 64);
+        digest_of(ops[i].data, ops[i].len, ops[i].stat.sha256);
         file_hash(ops[i].key, hash);
         assert_ok(file_write_temp(fd, &ops[i], moves[i].from, &err), err);
         (void)file_name(moves[i].to, hash, 1, 1000);
