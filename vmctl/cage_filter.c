@@ -48,6 +48,7 @@ static const struct sock_filter filter[] = {
 #endif
     /* Everybody to talk to is there already. */
     DENY(socket),
+    DENY(socketpair),
     DENY(connect),
     DENY(bind),
     DENY(listen),
