@@ -21,5 +21,6 @@ const char *cage_root(void);
 bool cage_close(int abi, const int *fds, size_t count);
 
 /** Refuse, from now on: new sockets and connections, new processes (threads are not), looking into
- *  others, mounts, namespaces, keys, and what the kernel is ruled by.  False with errno. */
+ *  others and signalling them, mounts, namespaces, keys, and what the kernel is ruled by.  False
+ * with errno. */
 bool cage_filter(void);

@@ -5,8 +5,10 @@
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kernel/base/attr.h"
 #include "vmctl/cage.h"
@@ -59,6 +61,11 @@ static const struct sock_filter filter[] = {
     DENY(pidfd_open),
     DENY(pidfd_getfd),
     DENY(kcmp),
+    DENY(kill),
+    DENY(tkill),
+    DENY(pidfd_send_signal),
+    DENY(rt_sigqueueinfo),
+    DENY(rt_tgsigqueueinfo),
     /* Where it is. */
     DENY(mount),
     DENY(umount2),
@@ -95,18 +102,32 @@ static const struct sock_filter filter[] = {
     DENY(sethostname),
     ABSENT(io_uring_setup), /* which gets round filters; QEMU does without */
     ABSENT(clone3),         /* its flags cannot be looked at; the C library does without */
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0),
-    RETURN(SECCOMP_RET_ALLOW),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4),
     LOAD(args[0]), /* the lower half holds every flag */
     BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0),
     REFUSE(EPERM),
     RETURN(SECCOMP_RET_ALLOW),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 1, 0),
+    RETURN(SECCOMP_RET_ALLOW),
 };
+
+/* Threads signal each other; whom is known when it starts. */
+static const struct sock_filter signals[] = {
+    LOAD(args[0]),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+    REFUSE(EPERM),
+    RETURN(SECCOMP_RET_ALLOW),
+};
+
+#define SIGNALS_PID (ARRAY_LEN(filter) + 1) /* the instruction that compares */
 
 bool cage_filter(void)
 {
-    const struct sock_fprog program = { .len = ARRAY_LEN(filter),
-                                        .filter = (struct sock_filter *)unconst(filter) };
+    struct sock_filter all[ARRAY_LEN(filter) + ARRAY_LEN(signals)];
+    const struct sock_fprog program = { .len = ARRAY_LEN(all), .filter = all };
 
+    memcpy(all, filter, sizeof filter);
+    memcpy(all + ARRAY_LEN(filter), signals, sizeof signals);
+    all[SIGNALS_PID].k = (uint32_t)getpid();
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
 }

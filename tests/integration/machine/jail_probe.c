@@ -146,6 +146,11 @@ static void try_others(pid_t server, bool apart)
 
     must_fail(kill(server, 0), "signalling the server");
     must_fail(kill(server, SIGCONT), "waking the server");
+    must_fail(kill(-1, 0), "signalling everybody");
+    must_fail(syscall(SYS_tgkill, server, server, 0), "signalling the server's thread");
+    must_fail(syscall(SYS_tkill, server, 0), "signalling a thread");
+    if (syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0) != 0)
+        (void)printf("refused: signalling itself\n");
     must_fail(ptrace(PTRACE_ATTACH, server, NULL, NULL), "tracing the server");
     must_fail(ptrace(PTRACE_TRACEME, 0, NULL, NULL), "being traced");
     must_fail(process_vm_readv(server, &here, 1, &there, 1, 0), "reading the server's memory");

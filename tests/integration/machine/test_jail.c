@@ -4,8 +4,10 @@
 #include <arpa/inet.h>
 #include <grp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -177,34 +179,54 @@ static void what_has_taken_qemu_over_can_do_nothing(void **state)
         assert_true(out.apart);
 }
 
-/* In a process of its own, which is somebody. */
+/* From now on: somebody, who may have user namespaces or not. */
+static bool become(bool namespaces)
+{
+    const char maps[] = "65533 65533 1\n";
+
+    if (setgroups(0, NULL) != 0 || setresgid(SOMEBODY, SOMEBODY, SOMEBODY) != 0 ||
+        setresuid(SOMEBODY, SOMEBODY, SOMEBODY) != 0)
+        return false;
+    (void)prctl(PR_SET_DUMPABLE, 1);
+    /* A limit of zero holds for what is made inside of one. */
+    return namespaces || (unshare(CLONE_NEWUSER) == 0 &&
+                          fd_write_file(AT_FDCWD, "/proc/self/setgroups", "deny", NULL) &&
+                          fd_write_file(AT_FDCWD, "/proc/self/gid_map", maps, NULL) &&
+                          fd_write_file(AT_FDCWD, "/proc/self/uid_map", maps, NULL) &&
+                          fd_write_file(AT_FDCWD, "/proc/sys/user/max_user_namespaces", "0", NULL));
+}
+
 static void nor_can_it_where_the_server_is_not_root(void **state)
 {
     static struct outcome out;
-    struct error err = ERROR_INIT;
-    int result[2], status;
-    pid_t pid;
     (void)state;
 
     if (geteuid() != 0)
         return; /* the one before was just that */
-    assert_int_equal(pipe2(result, O_CLOEXEC), 0);
-    pid = fork();
-    if (pid == 0) {
-        if (setgroups(0, NULL) != 0 || setresgid(SOMEBODY, SOMEBODY, SOMEBODY) != 0 ||
-            setresuid(SOMEBODY, SOMEBODY, SOMEBODY) != 0)
-            _exit(2);
-        if (!try_all(NULL, "0", &out, &err))
-            (void)snprintf(out.said, sizeof out.said, "%s", err.text);
-        (void)!write(result[1], &out, sizeof out);
-        _exit(0);
+    for (int namespaces = 0; namespaces < 2; namespaces++) {
+        struct error err = ERROR_INIT;
+        int result[2], status;
+        pid_t pid;
+
+        assert_int_equal(pipe2(result, O_CLOEXEC), 0);
+        pid = fork();
+        if (pid == 0) {
+            if (!become(namespaces))
+                _exit(2);
+            if (!try_all(NULL, "0", &out, &err))
+                (void)snprintf(out.said, sizeof out.said, "%s", err.text);
+            (void)!write(result[1], &out, sizeof out);
+            _exit(0);
+        }
+        fd_close(result[1]);
+        assert_int_equal(fd_read_full(result[0], &out, sizeof out, &err), sizeof out);
+        fd_close(result[0]);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        print_message("%s\n", out.apart ? "in namespaces" : "without namespaces");
+        assert_string_equal(out.said, "done\n");
+        if (!namespaces)
+            assert_false(out.apart);
     }
-    fd_close(result[1]);
-    assert_int_equal(fd_read_full(result[0], &out, sizeof out, &err), sizeof out);
-    fd_close(result[0]);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    print_message("%s\n", out.apart ? "in namespaces" : "without namespaces");
-    assert_string_equal(out.said, "done\n");
 }
 
 static void memory_beyond_its_limit_ends_it(void **state)
