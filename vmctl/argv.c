@@ -89,7 +89,7 @@ static void add_machine(struct line *l, const struct argv_spec *spec)
     add(l, "-sandbox");
     add(l, SECCOMP);
     add(l, "-machine");
-    addf(l, "%s%s", machine_args(spec), spec->ram_fd >= 0 ? ",memory-backend=ram" : "");
+    addf(l, "%s,memory-backend=ram", machine_args(spec));
     add(l, "-accel");
     add(l, accel_args(spec->accel));
     add(l, "-cpu");
@@ -98,11 +98,12 @@ static void add_machine(struct line *l, const struct argv_spec *spec)
     addf(l, "%u", spec->cpus);
     add(l, "-m");
     addf(l, "%uM", spec->memory_mib);
-    if (spec->ram_fd >= 0) {
-        add(l, "-object");
+    add(l, "-object");
+    if (spec->ram_fd < 0) /* by the same name, so that one can take over from the other */
+        addf(l, "memory-backend-ram,id=ram,size=%uM", spec->memory_mib);
+    else
         addf(l, "memory-backend-file,id=ram,size=%uM,mem-path=/proc/self/fd/%d,share=%s",
              spec->memory_mib, spec->ram_fd, spec->ram_shared ? "on" : "off");
-    }
 }
 
 static void add_kernel(struct line *l, const struct argv_spec *spec)

@@ -1,9 +1,10 @@
 #include "vmctl/machine.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernel/base/clock.h"
@@ -42,15 +43,26 @@ void machine_on_ended(void *arg, struct vm *vm, const char *why)
 
 static bool machine_pause(struct computer *c, const struct wait *w, struct error *err)
 {
-    return vm_halt(machine_of(c)->vm, w, err);
+    struct machine *m = machine_of(c);
+
+    if (!machine_bring_in(m, w, err) || !vm_halt(m->vm, w, err))
+        return false;
+    m->paused = true;
+    return true;
 }
 
 /* What runs inside must not see that the world has gone on by itself. */
 static bool machine_resume(struct computer *c, const struct wait *w, struct error *err)
 {
-    return vm_run(machine_of(c)->vm, w, err) &&
-           guest_set_time(computer_guest(c), clock_wall_ns(), w, err);
+    struct machine *m = machine_of(c);
+
+    if (!machine_bring_in(m, w, err) || !vm_run(m->vm, w, err))
+        return false;
+    m->paused = false;
+    return guest_set_time(computer_guest(c), clock_wall_ns(), w, err);
 }
+
+/* ---- figures ---- */
 
 /* The n-th word after the name, which may hold anything. */
 static uint64_t stat_number(const char *stat, unsigned n)
@@ -62,38 +74,89 @@ static uint64_t stat_number(const char *stat, unsigned n)
     return at ? strtoull(at + 1, NULL, 10) : 0;
 }
 
-static bool machine_usage(struct computer *c, struct computer_usage *ret, struct error *err)
+static bool look_at_process(pid_t pid, struct computer_usage *ret, struct error *err)
 {
     long ticks = sysconf(_SC_CLK_TCK), page = sysconf(_SC_PAGESIZE);
-    struct computer_usage usage = { .pids = 0 };
     char path[40];
     char *stat;
 
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)vm_pid(machine_of(c)->vm));
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     stat = fd_read_file(AT_FDCWD, path, STAT_MAX, NULL, err);
     if (!stat)
         return error_prefix(err, "look at QEMU");
-    usage.cpu_ns = (int64_t)((stat_number(stat, 12) + stat_number(stat, 13)) *
-                             (uint64_t)(CLOCK_NS_PER_S / ticks));
-    usage.memory_bytes = stat_number(stat, 22) * (uint64_t)page;
-    usage.peak_memory_bytes = usage.memory_bytes;
+    ret->cpu_ns = (int64_t)((stat_number(stat, 12) + stat_number(stat, 13)) *
+                            (uint64_t)(CLOCK_NS_PER_S / ticks));
+    ret->memory_bytes = stat_number(stat, 22) * (uint64_t)page;
     free(stat);
+    return true;
+}
+
+/* Bytes that a file really takes; 0 for none. */
+static uint64_t taken(int fd)
+{
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+bool machine_usage_locked(struct machine *m, struct computer_usage *ret, struct error *err)
+{
+    struct computer_usage usage = { .pids = 0 };
+
+    if (m->vm && !look_at_process(vm_pid(m->vm), &usage, err))
+        return false;
+    usage.disk_bytes = m->vm ? taken(vm_disk(m->vm)) : taken(m->disk) + taken(m->state);
+    usage.cpu_ns += m->cpu_before_ns;
+    m->peak_bytes = MAX(m->peak_bytes, usage.memory_bytes);
+    usage.peak_memory_bytes = m->peak_bytes;
     *ret = usage;
     return true;
 }
 
-static void machine_destroy(struct computer *c)
+static bool machine_usage(struct computer *c, struct computer_usage *ret, struct error *err)
+{
+    struct machine *m = machine_of(c);
+    bool ok;
+
+    pthread_mutex_lock(&m->lock);
+    ok = machine_usage_locked(m, ret, err);
+    pthread_mutex_unlock(&m->lock);
+    return ok;
+}
+
+/* Of processes that may not be nothing is told by its kernel. */
+static void machine_strikes(struct computer *c, struct computer_strikes *ret)
 {
     struct machine *m = machine_of(c);
 
-    vm_free(m->vm);
-    m->vm = NULL;
+    pthread_mutex_lock(&m->lock);
+    ret->oom = m->oom_before + (m->vm ? vm_oom_kills(m->vm) : 0);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* Its mutexes stay: somebody who brings it back may hold one for a moment yet. */
+static void machine_destroy(struct computer *c)
+{
+    struct machine *m = machine_of(c);
+    struct vm *vm;
+
+    pthread_mutex_lock(&m->lock);
+    m->destroyed = true;
+    vm = STEAL(m->vm);
+    pthread_mutex_unlock(&m->lock);
+    cancel_raise(&m->cancel);
+    machine_swap_fini(m);
+    vm_free(vm);
 }
 
 const struct computer_ops machine_ops = {
     .kind = "vm",
     .pause = machine_pause,
     .resume = machine_resume,
+    .checkpoint = machine_checkpoint,
     .usage = machine_usage,
+    .strikes = machine_strikes,
+    .swap_out = machine_swap_out,
+    .is_swapped = machine_is_swapped,
     .destroy = machine_destroy,
 };

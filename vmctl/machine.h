@@ -4,6 +4,10 @@
  *   vmctl.c          the back end: what is asked for, and bringing it up
  *   machine.c        the operations of a computer
  *   machine_image.c  images out of the store, each with the template that clones start from
+ *   machine_state.c  QEMU's state and a disk on their way
+ *   machine_save.c   forks and checkpoints: making them, and starting from them
+ *   machine_keep.c   the folders that checkpoints are kept in
+ *   machine_swap.c   out to disk, and back by itself
  *
  * Threads: any; locks as said beside the fields.
  */
@@ -30,6 +34,15 @@ struct machine_image {
     struct template *template;
 };
 
+/** A machine that stands still and waits to become a computer. */
+struct machine_copy {
+    struct machine_copy *next;
+    char *id; /* of the fork under way */
+    const struct machine_image *image;
+    struct vm_spec spec;
+    struct vm *vm;
+};
+
 struct backend {
     struct computer_backend base; /* first */
     struct vm_spec spec; /* what machines of all images have in common; see prepare_accel() */
@@ -45,12 +58,31 @@ struct backend {
     bool preparing; /* one image at a time, without the lock: then `spec` is the preparer's */
     struct accel_verdict verdict;
     struct machine_image *images;
+    struct machine_copy *forks;
 };
+
+enum machine_place { MACHINE_IN, MACHINE_MOVING, MACHINE_OUT };
+
+struct machine_watch;
 
 struct machine {
     struct computer base; /* first: computer.c frees it */
     struct backend *backend;
-    struct vm *vm;
+    const struct machine_image *image;
+    struct vm_spec spec;  /* its shape; descriptors but those of the image are -1 */
+    struct cancel cancel; /* raised when it is destroyed: of who brings it back by itself */
+
+    pthread_mutex_t lock; /* guards everything below, but see machine_bring_in() */
+    pthread_cond_t moved;
+    enum machine_place place;
+    bool destroyed;
+    bool paused;
+    struct vm *vm;       /* NULL while it is out */
+    unsigned oom_before; /* what earlier QEMUs told of, and took */
+    int64_t cpu_before_ns;
+    uint64_t peak_bytes;
+    int state, end, disk, frozen; /* while it is out, see machine_swap.c; else -1 */
+    struct machine_watch *watch;
 };
 
 static inline struct backend *machine_backend(struct computer_backend *b)
@@ -77,3 +109,83 @@ extern const struct computer_ops machine_ops;
 
 /** For vm_start() and the like, with the machine as its argument. */
 void machine_on_ended(void *arg, struct vm *vm, const char *why);
+
+/** With its lock.  Does not bring it in. */
+NODISCARD bool machine_usage_locked(struct machine *m, struct computer_usage *ret,
+                                    struct error *err);
+
+/* ---- machine_state.c ---- */
+
+/** @vm is halted.  After a failure it can be run again. */
+NODISCARD bool machine_state_save(struct vm *vm, int fd, const struct wait *w, struct error *err);
+
+/** @vm waits for a state. */
+NODISCARD bool machine_state_load(struct vm *vm, int fd, const struct wait *w, struct error *err);
+NODISCARD bool machine_state_pass(struct vm *from, struct vm *to, const struct wait *w,
+                                  struct error *err);
+
+/** All of it, holes as holes, to the empty file @to. */
+NODISCARD bool machine_copy_file(int from, int to, const struct wait *w, struct error *err);
+
+/* ---- machine_save.c ---- */
+
+bool machine_checkpoint(struct computer *c, const char *id, const struct wait *w,
+                        struct error *err);
+
+/** What checkpoint @id holds, or the fork of that id, which is then gone. */
+NODISCARD bool machine_copy_get(struct backend *b, const char *id, struct machine_copy *ret,
+                                const struct wait *w, struct error *err);
+void machine_copy_fini(struct machine_copy *copy);
+
+/** Forks that nobody has taken up. */
+void machine_copy_free_all(struct backend *b);
+
+/** Either kind.  ERR_NOT_FOUND. */
+NODISCARD bool machine_copy_remove(struct backend *b, const char *id, struct error *err);
+
+/* ---- machine_keep.c ---- */
+
+struct machine_keep_files {
+    int folder;              /* locked while it is half made */
+    int state, disk, frozen; /* -1: there is none */
+};
+
+struct machine_keep_about {
+    char *qemu, *shape, *image; /* for free() */
+    uint32_t memory_mib, cpus;
+};
+
+/** Empty files in a folder of a passing name, which is swept when we die. @disk: with those two. */
+NODISCARD bool machine_keep_begin(const char *dir, const char *id, bool disk, bool frozen,
+                                  struct machine_keep_files *ret, struct error *err);
+
+/** Sum up, write to the disk, and give the folder its name. */
+NODISCARD bool machine_keep_end(const char *dir, const char *id, struct machine_keep_files *files,
+                                const struct machine_keep_about *about, const struct wait *w,
+                                struct error *err);
+
+/** Remove what was begun, if it was not ended, and close. */
+void machine_keep_close(const char *dir, const char *id, struct machine_keep_files *files);
+
+/** Open for reading, with every sum compared: ERR_NOT_FOUND, or ERR_PROTOCOL for what is damaged.
+ */
+NODISCARD bool machine_keep_open(const char *dir, const char *id, struct machine_keep_files *ret,
+                                 struct machine_keep_about *ret_about, const struct wait *w,
+                                 struct error *err);
+void machine_keep_about_fini(struct machine_keep_about *about);
+NODISCARD bool machine_keep_remove(const char *dir, const char *id, struct error *err);
+
+/** Remove what others, who are gone, left half made. */
+void machine_keep_sweep(const char *dir);
+
+/* ---- machine_swap.c ---- */
+
+bool machine_swap_out(struct computer *c, const struct wait *w, struct error *err);
+bool machine_is_swapped(struct computer *c);
+
+/** Back into memory, if it is out: before an operation that wants the machine.  Afterwards `vm` is
+ *  constant as long as no other operation changes the machine. */
+NODISCARD bool machine_bring_in(struct machine *m, const struct wait *w, struct error *err);
+
+/** It is destroyed: forget it. */
+void machine_swap_fini(struct machine *m);

@@ -30,6 +30,8 @@ static void vm_unref(struct vm *vm)
     fd_close(vm->console);
     fd_close(vm->held);
     fd_close(vm->stream);
+    fd_close(vm->disk);
+    fd_close(vm->frozen);
     ring_fini(&vm->lines);
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
@@ -114,6 +116,21 @@ static void stop_watching(uv_poll_t *handle, bool *watching)
     uv_close((uv_handle_t *)handle, on_closed);
 }
 
+/* What the kernel says when it does so, wherever the pieces were cut. */
+static void count_oom_locked(struct vm *vm, const char *bytes, size_t len)
+{
+    static const char words[] = "Out of memory: Killed process";
+
+    for (size_t i = 0; i < len; i++) {
+        if (bytes[i] != words[vm->oom_seen])
+            vm->oom_seen = bytes[i] == words[0];
+        else if (++vm->oom_seen == sizeof words - 1) {
+            vm->oom_seen = 0;
+            vm->oom_kills++;
+        }
+    }
+}
+
 /* True when there may be more. */
 static bool read_console(struct vm *vm, int times)
 {
@@ -130,6 +147,7 @@ static bool read_console(struct vm *vm, int times)
         }
         pthread_mutex_lock(&vm->lock);
         ring_write(&vm->lines, bytes, (size_t)n);
+        count_oom_locked(vm, bytes, (size_t)n);
         pthread_mutex_unlock(&vm->lock);
     }
     return true;
@@ -250,6 +268,47 @@ void vm_free(struct vm *vm)
         loop_post(vm->loop, &vm->post, on_detach);
     else
         on_detach(&vm->post);
+}
+
+bool vm_adopt(struct vm *vm, vm_ended_fn *on_ended, void *arg, struct error *err)
+{
+    bool over;
+
+    pthread_mutex_lock(&vm->call_lock);
+    pthread_mutex_lock(&vm->lock);
+    over = vm->state == VM_ENDED;
+    pthread_mutex_unlock(&vm->lock);
+    if (!over) {
+        vm->on_ended = on_ended;
+        vm->arg = arg;
+    }
+    pthread_mutex_unlock(&vm->call_lock);
+    return !over || error_set(err, ERR_LOST, "%s", vm->why); /* does not change any more */
+}
+
+int vm_guest_end(const struct vm *vm)
+{
+    return vm->held;
+}
+
+int vm_disk(const struct vm *vm)
+{
+    return vm->disk;
+}
+
+int vm_frozen(const struct vm *vm)
+{
+    return vm->frozen;
+}
+
+unsigned vm_oom_kills(struct vm *vm)
+{
+    unsigned kills;
+
+    pthread_mutex_lock(&vm->lock);
+    kills = vm->oom_kills;
+    pthread_mutex_unlock(&vm->lock);
+    return kills;
 }
 
 void vm_kill(struct vm *vm)

@@ -43,6 +43,8 @@ struct vm_spec {
     gid_t gid, extra_gid;
     const void *said; /* bytes that the guest's stream begins with; for a guest that has spoken */
     size_t said_len;
+    const int *guest_end; /* QEMU's end of the guest's stream, when there is a stream already (the
+                             caller's stays his); NULL: a pair is made */
 };
 
 /** Loop, once, unless it ended by vm_free(): @why for people, on one line. */
@@ -51,6 +53,9 @@ typedef void vm_ended_fn(void *arg, struct vm *vm, const char *why);
 /** Start QEMU and wait until it takes commands. @on_ended may be NULL. */
 NODISCARD struct vm *vm_start(const struct vm_spec *spec, vm_ended_fn *on_ended, void *arg,
                               const struct wait *w, struct error *err);
+
+/** Another owner: from now on @on_ended(@arg) is told.  False when it has ended already. */
+NODISCARD bool vm_adopt(struct vm *vm, vm_ended_fn *on_ended, void *arg, struct error *err);
 
 /** End it at once, wait for that, and release it.  NULL is allowed. */
 void vm_free(struct vm *vm);
@@ -68,6 +73,15 @@ struct qmp *vm_qmp(struct vm *vm);
 
 /** The host's end of the guest's stream, once: then the caller's.  -1 when it was taken. */
 int vm_take_stream(struct vm *vm);
+
+/** QEMU's end of that stream, and the files that its disk is on (-1: none): the machine's own,
+ *  and the frozen one under it.  Borrowed. */
+int vm_guest_end(const struct vm *vm);
+int vm_disk(const struct vm *vm);
+int vm_frozen(const struct vm *vm);
+
+/** How often its kernel has killed a program because memory was short. */
+unsigned vm_oom_kills(struct vm *vm);
 
 /** `cont` and `stop`; both wait until it is so. */
 NODISCARD bool vm_run(struct vm *vm, const struct wait *w, struct error *err);

@@ -15,14 +15,15 @@
 #define VM_WORDS_BYTES 300u /* of what QEMU said, in the reason of its end */
 
 struct vm {
-    struct loop *loop; /* constant, as are the three below */
-    vm_ended_fn *on_ended;
-    void *arg;
+    struct loop *loop;      /* constant */
     struct process process; /* constant once started, as is qmp */
     struct qmp *qmp;
     atomic_uint refs; /* the owner, the loop, and each handle */
 
-    pthread_mutex_t call_lock; /* held by the loop while it calls on_ended */
+    int disk, frozen;          /* constant once started */
+    pthread_mutex_t call_lock; /* held by the loop while it calls on_ended; guards the next two */
+    vm_ended_fn *on_ended;
+    void *arg;
 
     /* The loop's own. */
     uv_poll_t watch_end, watch_console;
@@ -43,6 +44,8 @@ struct vm {
     siginfo_t how;
     char why[VM_WORDS_BYTES + 160];
     struct ring lines;
+    size_t oom_seen; /* of the words that tell of it */
+    unsigned oom_kills;
 };
 
 /** Watching the child and its console; on the loop. */

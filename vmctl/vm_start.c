@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -124,6 +125,8 @@ static struct vm *vm_new(const struct vm_spec *spec, vm_ended_fn *on_ended, void
     vm->process = (struct process){ .pidfd = -1, .words_fd = -1 };
     vm->console = -1;
     vm->held = -1;
+    vm->disk = -1;
+    vm->frozen = -1;
     vm->stream = -1;
     vm->silent = true;
     atomic_init(&vm->refs, 1);
@@ -149,6 +152,27 @@ static bool is_born(struct vm *vm, enum vm_state state, struct error *err)
     return !over || error_set(err, ERR_LOST, "%s", vm->why); /* does not change any more */
 }
 
+static bool copy_fd(int from, int *ret, struct error *err)
+{
+    *ret = from < 0 ? -1 : fcntl(from, F_DUPFD_CLOEXEC, 3);
+    return *ret >= 0 || from < 0 || error_set_errno(err, errno, "copy a descriptor");
+}
+
+/* The two ends of one of its sockets. */
+static bool make_pair(const struct vm_spec *spec, enum socket_use use, int *ours, int *theirs,
+                      struct error *err)
+{
+    int pair[2];
+
+    if (use == USE_GUEST && spec->guest_end)
+        return copy_fd(*spec->guest_end, theirs, err);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+        return error_set_errno(err, errno, "a socket pair");
+    *ours = pair[0];
+    *theirs = pair[1];
+    return true;
+}
+
 struct vm *vm_start(const struct vm_spec *spec, vm_ended_fn *on_ended, void *arg,
                     const struct wait *w, struct error *err)
 {
@@ -157,16 +181,10 @@ struct vm *vm_start(const struct vm_spec *spec, vm_ended_fn *on_ended, void *arg
     struct error why = ERROR_INIT;
     bool ok = vm;
 
-    for (int i = 0; ok && i < USE_COUNT; i++) {
-        int pair[2];
-
-        ok = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0 ||
-             error_set_errno(&why, errno, "a socket pair");
-        if (ok) {
-            ours[i] = pair[0];
-            theirs[i] = pair[1];
-        }
-    }
+    for (int i = 0; ok && i < USE_COUNT; i++)
+        ok = make_pair(spec, (enum socket_use)i, &ours[i], &theirs[i], &why);
+    ok = ok && copy_fd(spec->argv.disk_fd, &vm->disk, &why) &&
+         copy_fd(spec->argv.disk_frozen_fd, &vm->frozen, &why);
     if (ok) {
         vm->console = fd_steal(&ours[USE_CONSOLE]);
         vm->stream = fd_steal(&ours[USE_GUEST]);

@@ -19,10 +19,8 @@
 /* ---- what is asked for ---- */
 
 /* Nothing is promised that would not be kept. */
-static bool check_spec(const struct computer_spec *spec, const char *checkpoint, struct error *err)
+static bool check_spec(const struct computer_spec *spec, struct error *err)
 {
-    if (checkpoint)
-        return error_set(err, ERR_UNSUPPORTED, "a virtual machine has no checkpoints yet");
     if (spec->dir_count)
         return error_set(err, ERR_UNSUPPORTED,
                          "a virtual machine shares no folders with the host; copy the files");
@@ -73,7 +71,8 @@ static struct vm *boot(struct machine *m, const struct vm_spec *spec, const stru
     return vm_start(&own, machine_on_ended, m, w, err);
 }
 
-static bool attach(struct machine *m, const struct wait *w, struct error *err)
+/* @copied: its guest has served another before. */
+static bool attach(struct machine *m, bool copied, const struct wait *w, struct error *err)
 {
     CLEANUP(fd_closep) int stream = vm_take_stream(m->vm);
     uint32_t pids = computer_spec(&m->base)->pids;
@@ -81,8 +80,108 @@ static bool attach(struct machine *m, const struct wait *w, struct error *err)
     if (!computer_attach(&m->base, stream, w, err))
         return false;
     (void)fd_steal(&stream);
-    return template_wake(computer_guest(&m->base), MACHINE_HOST_NAME, w, err) &&
+    return (!copied || guest_reset(computer_guest(&m->base), w, err)) &&
+           template_wake(computer_guest(&m->base), MACHINE_HOST_NAME, w, err) &&
            (!pids || guest_limit(computer_guest(&m->base), pids, w, err));
+}
+
+static struct machine *machine_new(struct backend *b, const struct machine_image *image,
+                                   const struct vm_spec *spec, const struct computer_spec *asked,
+                                   const struct computer_hooks *hooks, struct error *err)
+{
+    struct computer_spec filled = *asked;
+    struct machine *m = calloc(1, sizeof *m);
+
+    filled.memory_bytes = (uint64_t)spec->argv.memory_mib << 20;
+    filled.cpu_milli = spec->argv.cpus * 1000;
+    if (!m) {
+        error_set(err, ERR_NOMEM, "a virtual machine");
+        return NULL;
+    }
+    m->backend = b;
+    m->image = image;
+    m->spec = *spec;
+    m->state = m->end = m->disk = m->frozen = -1;
+    if (!computer_init(&m->base, &machine_ops, &filled, (const char *const *)image->env, hooks,
+                       err)) {
+        free(m);
+        return NULL;
+    }
+    cancel_init(&m->cancel);
+    pthread_mutex_init(&m->lock, NULL);
+    cond_init(&m->moved);
+    return m;
+}
+
+static void machine_give_up(struct machine *m)
+{
+    vm_free(m->vm);
+    computer_fini(&m->base);
+    cancel_fini(&m->cancel);
+    pthread_cond_destroy(&m->moved);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+static struct computer *create_new(struct backend *b, const struct computer_spec *asked,
+                                   const struct computer_hooks *hooks, const struct wait *w,
+                                   struct error *err)
+{
+    const struct machine_image *image = machine_image_get(b, asked->image, w, err);
+    struct vm_spec spec;
+    struct machine *m;
+    bool usual = false;
+
+    if (!image || !fit_spec(image, asked, &spec, &usual, err))
+        return NULL;
+    m = machine_new(b, image, &spec, asked, hooks, err);
+    if (!m)
+        return NULL;
+    m->vm = usual ? template_clone(image->template, machine_on_ended, m, w, err)
+                  : boot(m, &spec, w, err);
+    if (m->vm && attach(m, false, w, err))
+        return &m->base;
+    machine_give_up(m);
+    return NULL;
+}
+
+/* A copy is as large as what it is a copy of. */
+static bool check_copy(const struct machine_copy *copy, const struct computer_spec *asked,
+                       struct error *err)
+{
+    uint64_t memory = (uint64_t)copy->spec.argv.memory_mib << 20;
+    uint32_t cpus = (asked->cpu_milli + 999) / 1000;
+
+    if ((asked->memory_bytes && asked->memory_bytes != memory) ||
+        (cpus && cpus != copy->spec.argv.cpus))
+        return error_set(err, ERR_INVALID,
+                         "a virtual machine keeps its size: %u MiB and %u processors here",
+                         copy->spec.argv.memory_mib, copy->spec.argv.cpus);
+    return true;
+}
+
+static struct computer *create_copy(struct backend *b, const struct computer_spec *asked,
+                                    const char *checkpoint, const struct computer_hooks *hooks,
+                                    const struct wait *w, struct error *err)
+{
+    struct machine_copy copy;
+    struct machine *m;
+
+    if (!machine_copy_get(b, checkpoint, &copy, w, err))
+        return NULL;
+    m = check_copy(&copy, asked, err) ? machine_new(b, copy.image, &copy.spec, asked, hooks, err)
+                                      : NULL;
+    if (!m) {
+        machine_copy_fini(&copy);
+        return NULL;
+    }
+    m->vm = STEAL(copy.vm);
+    machine_copy_fini(&copy);
+    if (vm_adopt(m->vm, machine_on_ended, m, err) && vm_run(m->vm, w, err) &&
+        attach(m, true, w, err))
+        return &m->base;
+    machine_give_up(m);
+    return NULL;
 }
 
 static struct computer *backend_create(struct computer_backend *base,
@@ -91,46 +190,17 @@ static struct computer *backend_create(struct computer_backend *base,
                                        struct error *err)
 {
     struct backend *b = machine_backend(base);
-    struct computer_spec filled = *asked;
-    const struct machine_image *image;
-    struct vm_spec spec;
-    struct machine *m;
-    bool usual = false;
 
-    if (!check_spec(asked, checkpoint, err))
+    if (!check_spec(asked, err))
         return NULL;
-    image = machine_image_get(b, asked->image, w, err);
-    if (!image || !fit_spec(image, asked, &spec, &usual, err))
-        return NULL;
-    filled.memory_bytes = (uint64_t)spec.argv.memory_mib << 20;
-    filled.cpu_milli = spec.argv.cpus * 1000;
-    m = calloc(1, sizeof *m);
-    if (!m) {
-        error_set(err, ERR_NOMEM, "a virtual machine");
-        return NULL;
-    }
-    m->backend = b;
-    if (!computer_init(&m->base, &machine_ops, &filled, (const char *const *)image->env, hooks,
-                       err)) {
-        free(m);
-        return NULL;
-    }
-    m->vm = usual ? template_clone(image->template, machine_on_ended, m, w, err)
-                  : boot(m, &spec, w, err);
-    if (!m->vm || !attach(m, w, err)) {
-        vm_free(m->vm);
-        computer_fini(&m->base);
-        free(m);
-        return NULL;
-    }
-    return &m->base;
+    return checkpoint ? create_copy(b, asked, checkpoint, hooks, w, err)
+                      : create_new(b, asked, hooks, w, err);
 }
 
 static bool backend_checkpoint_remove(struct computer_backend *base, const char *id,
                                       struct error *err)
 {
-    (void)base;
-    return error_set(err, ERR_NOT_FOUND, "there is no checkpoint %s", id);
+    return machine_copy_remove(machine_backend(base), id, err);
 }
 
 /* ---- the back end ---- */
@@ -142,6 +212,7 @@ static void backend_free(struct computer_backend *base)
     if (!b)
         return;
     assert(!b->preparing);
+    machine_copy_free_all(b);
     machine_image_free_all(b);
     fd_close(b->spec.argv.kernel_fd);
     fd_close(b->spec.argv.initrd_fd);
@@ -234,6 +305,8 @@ struct computer_backend *vmctl_backend_new(const struct vmctl_config *config, st
         backend_free(&b->base);
         return NULL;
     }
+    if (b->state_dir)
+        machine_keep_sweep(b->state_dir);
     return &b->base;
 }
 

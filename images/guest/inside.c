@@ -31,6 +31,30 @@ static void ping(struct inside *in, uint32_t channel, struct wire_in *args)
     uplink_made(&in->up, channel, WIRE_REPLY, 0, o.len);
 }
 
+/* The host saves us, and what it saves must not have half a frame under way. */
+static void hold(struct inside *in, uint32_t channel, struct wire_in *args)
+{
+    lane_reply_to(in, channel, args->len ? EBADMSG : 0, NULL, 0);
+    if (args->len == 0)
+        uplink_hold(&in->up);
+}
+
+/* We have been saved and are somebody else's now.  The order matters: nothing of what ends here is
+ * told to the new host. */
+static void reset(struct inside *in, uint32_t channel, struct wire_in *args)
+{
+    if (args->len == 0) {
+        machine_kill_all(in);
+        lanes_fini(&in->lanes);
+        lanes_init(&in->lanes);
+        machine_fini(&in->machine);
+        machine_init(&in->machine);
+        in->processes = 0;
+        uplink_forget(&in->up);
+    }
+    lane_reply_to(in, channel, args->len ? EBADMSG : 0, NULL, 0);
+}
+
 typedef void request_fn(struct inside *in, uint32_t channel, struct wire_in *args);
 
 static const struct {
@@ -49,6 +73,7 @@ static const struct {
     [WIRE_THAW] = { machine_thaw, true },
     [WIRE_SYNC] = { machine_sync, true },
     [WIRE_SHUTDOWN] = { machine_shutdown, true },
+    [WIRE_HOLD] = { hold, true },
     [WIRE_LIMIT] = { machine_limit, true },
     [WIRE_DIAL] = { dial_request, false },
     [WIRE_WATCH] = { watch_request, false },
@@ -61,8 +86,13 @@ static bool on_frame(void *arg, const struct wire_header *h, const uint8_t *payl
 {
     struct inside *in = arg;
     struct wire_in args = { .data = payload, .len = h->length };
-    struct lane *lane = lane_find(&in->lanes, h->channel);
+    struct lane *lane;
 
+    if (h->type == WIRE_RESET) { /* its channel means nothing yet: another host may have used it */
+        reset(in, h->channel, &args);
+        return true;
+    }
+    lane = lane_find(&in->lanes, h->channel);
     if (lane)
         return lane_frame(lane, h, payload);
     /* New channels of the host have odd numbers and begin with a request. */
@@ -142,8 +172,8 @@ bool inside_turn(struct inside *in, int max_wait_ms)
      * for by then is begun first. */
     if (uplink_untried(&in->up))
         max_wait_ms = 0;
-    evloop_poll(&in->loop, !uplink_has_room(&in->up), max_wait_ms);
-    if (!in->up.dead)
+    evloop_poll(&in->loop, !uplink_has_room(&in->up) || in->up.holding, max_wait_ms);
+    if (!in->up.dead && !in->up.holding)
         evloop_run_work(&in->loop, may_run, &in->up);
     uplink_flush(&in->up);
     uplink_resume(&in->up);

@@ -18,6 +18,11 @@ static size_t pending(const struct uplink *up)
     return up->out_end - up->out_start;
 }
 
+static size_t sendable(const struct uplink *up)
+{
+    return up->holding ? up->due : pending(up);
+}
+
 bool uplink_has_room(const struct uplink *up)
 {
     return !up->dead && pending(up) <= OUT_SOFT;
@@ -25,7 +30,7 @@ bool uplink_has_room(const struct uplink *up)
 
 bool uplink_untried(const struct uplink *up)
 {
-    return pending(up) > 0 && !(up->interest & EPOLLOUT);
+    return sendable(up) > 0 && !(up->interest & EPOLLOUT);
 }
 
 bool uplink_idle(const struct uplink *up)
@@ -35,7 +40,7 @@ bool uplink_idle(const struct uplink *up)
 
 static void want(struct uplink *up)
 {
-    uint32_t events = (up->stalled ? 0u : EPOLLIN) | (pending(up) ? EPOLLOUT : 0u);
+    uint32_t events = (up->stalled ? 0u : EPOLLIN) | (sendable(up) ? EPOLLOUT : 0u);
 
     if (events == up->interest || up->dead)
         return;
@@ -103,12 +108,14 @@ static void parse(struct uplink *up)
 
     up->stalled = false;
     while (!up->dead) {
-        if (!uplink_has_room(up)) {
+        /* The silence ends with a frame, which must therefore not wait for room. */
+        if (!uplink_has_room(up) && !up->holding) {
             up->stalled = true;
             break;
         }
         switch (wire_reader_next(&up->reader, &h, &payload)) {
         case WIRE_OK:
+            up->holding = false;
             if (!up->on_frame(up->arg, &h, payload))
                 up->dead = true;
             break;
@@ -122,8 +129,8 @@ static void parse(struct uplink *up)
 
 void uplink_flush(struct uplink *up)
 {
-    while (!up->dead && pending(up) > 0) {
-        ssize_t n = write(up->source.fd, up->out + up->out_start, pending(up));
+    while (!up->dead && sendable(up) > 0) {
+        ssize_t n = write(up->source.fd, up->out + up->out_start, sendable(up));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -132,10 +139,13 @@ void uplink_flush(struct uplink *up)
         } else if (n > 0) {
             up->used = true;
             up->out_start += (size_t)n;
-            if (pending(up) > 0)
+            up->due -= MIN(up->due, (size_t)n);
+            if (sendable(up) > 0)
                 continue; /* the next one says EAGAIN */
-            up->out_start = 0;
-            up->out_end = 0;
+            if (pending(up) == 0) {
+                up->out_start = 0;
+                up->out_end = 0;
+            }
         }
         break;
     }
@@ -208,6 +218,19 @@ void uplink_fini(struct uplink *up)
     up->reader.data = NULL;
     up->out = NULL;
     up->dead = true;
+}
+
+void uplink_hold(struct uplink *up)
+{
+    up->holding = true;
+    up->due = pending(up);
+}
+
+void uplink_forget(struct uplink *up)
+{
+    up->out_start = 0;
+    up->out_end = 0;
+    up->due = 0;
 }
 
 void uplink_tidy(struct uplink *up)

@@ -30,6 +30,8 @@ struct uplink {
     bool stalled; /* frames wait in the reader for room in the queue */
     bool used;    /* bytes went either way since somebody last set this to false */
     bool dead;    /* ended or broken: nothing more is read or sent */
+    bool holding; /* since the host asked for silence, until its next frame */
+    size_t due;   /* while holding: what is still to be sent */
 };
 
 /** Takes @fd on success. */
@@ -63,6 +65,12 @@ bool uplink_untried(const struct uplink *up);
 
 /** Nothing unread, nothing unsent. */
 bool uplink_idle(const struct uplink *up);
+
+/** Send what is queued, and then nothing before the host's next frame. */
+void uplink_hold(struct uplink *up);
+
+/** Forget what is queued: it was for another host. */
+void uplink_forget(struct uplink *up);
 
 /** Give memory back that a burst has taken; only when idle. */
 void uplink_tidy(struct uplink *up);

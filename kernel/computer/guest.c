@@ -219,7 +219,7 @@ static void settle(struct guest *g)
 
     pthread_mutex_lock(&g->lock);
     lost = g->lost;
-    if (g->out.len > 0)
+    if (guest_sendable_locked(g) > 0)
         want |= UV_WRITABLE;
     pthread_mutex_unlock(&g->lock);
     if (!lost && want != g->polled) {

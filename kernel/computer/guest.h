@@ -191,6 +191,15 @@ void guest_dial(struct guest *g, int family, const char *host, uint16_t port, gu
 
 NODISCARD bool guest_freeze(struct guest *g, const struct wait *w, struct error *err);
 NODISCARD bool guest_thaw(struct guest *g, const struct wait *w, struct error *err);
+
+/** Once it has returned nothing is under way in either direction, and nothing will be before
+ *  guest_release(): what is sent meanwhile waits.  The guest begins again with the next request. */
+NODISCARD bool guest_hold(struct guest *g, const struct wait *w, struct error *err);
+void guest_release(struct guest *g);
+
+/** For the first client of a copy that was made while another held the guest: every program of the
+ *  copy is killed, and what the other had opened is forgotten. */
+NODISCARD bool guest_reset(struct guest *g, const struct wait *w, struct error *err);
 NODISCARD bool guest_sync(struct guest *g, const struct wait *w, struct error *err);
 NODISCARD bool guest_set_time(struct guest *g, int64_t wall_ns, const struct wait *w,
                               struct error *err);

@@ -64,6 +64,7 @@ struct request {
     const char *path;       /* or NULL */
     struct wire_in *result; /* or NULL: none is expected, whatever comes is ignored */
     uint8_t *storage;       /* RESULT_MAX_BYTES for `result` */
+    bool hold;              /* nothing follows it */
 };
 
 static bool call_locked(struct call *call, const struct request *rq, const struct wire_out *o,
@@ -76,6 +77,10 @@ static bool call_locked(struct call *call, const struct request *rq, const struc
         !chan_open_locked(&call->chan, err))
         return false;
     guest_send_locked(g, &call->chan, rq->type, 0, o->data, o->len);
+    if (rq->hold) {
+        g->held = true;
+        g->held_after = g->out.len;
+    }
     while (!call->chan.replied && !g->lost && ok)
         ok = waiter_wait_locked(wt, &call->chan.waiters, WAKE_REPLY);
     if (call->chan.replied)
@@ -238,6 +243,34 @@ bool guest_freeze(struct guest *g, const struct wait *w, struct error *err)
 bool guest_thaw(struct guest *g, const struct wait *w, struct error *err)
 {
     return bare_request(g, WIRE_THAW, "let the computer's programs go on", w, err);
+}
+
+bool guest_hold(struct guest *g, const struct wait *w, struct error *err)
+{
+    const struct request rq = { .type = WIRE_HOLD,
+                                .verb = "have the guest be silent",
+                                .hold = true };
+    const struct wire_out o = { .data = NULL };
+
+    if (request(g, &rq, &o, w, err))
+        return true;
+    guest_release(g);
+    return false;
+}
+
+void guest_release(struct guest *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->held = false;
+    guest_flush_locked(g);
+    if (g->out.len > 0)
+        guest_kick_locked(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
+bool guest_reset(struct guest *g, const struct wait *w, struct error *err)
+{
+    return bare_request(g, WIRE_RESET, "take over the computer", w, err);
 }
 
 bool guest_sync(struct guest *g, const struct wait *w, struct error *err)

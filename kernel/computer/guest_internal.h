@@ -110,12 +110,14 @@ struct guest {
     int stream;
     bool hello;
     bool lost;
-    bool told;   /* on_lost has been called, or need not be */
-    bool freed;  /* by its owner */
-    bool broken; /* the stream takes no more; what it still holds is read first */
-    bool corked; /* frames are collected until guest_uncork_locked() */
-    bool posted; /* `post` is the loop's */
-    bool let_go; /* the loop has closed the stream, or is about to */
+    bool told;         /* on_lost has been called, or need not be */
+    bool freed;        /* by its owner */
+    bool broken;       /* the stream takes no more; what it still holds is read first */
+    bool held;         /* what is sent stays in `out` until guest_release(), but for … */
+    size_t held_after; /* … this many bytes */
+    bool corked;       /* frames are collected until guest_uncork_locked() */
+    bool posted;       /* `post` is the loop's */
+    bool let_go;       /* the loop has closed the stream, or is about to */
     char why[192];
     struct loop_post post;
     struct ring out;
@@ -153,6 +155,9 @@ void guest_send_locked(struct guest *g, const struct chan *ch, enum wire_type ty
                        const void *payload, size_t len);
 void guest_cork_locked(struct guest *g);
 void guest_uncork_locked(struct guest *g);
+
+/** How much of what is queued the stream may be given now. */
+size_t guest_sendable_locked(const struct guest *g);
 
 /** Give the stream what is queued, and wake those who wait for room. */
 void guest_flush_locked(struct guest *g);

@@ -54,7 +54,7 @@ void guest_send_locked(struct guest *g, const struct chan *ch, enum wire_type ty
     if (g->lost || g->broken)
         return;
     wire_header_put(head, &h);
-    if (!g->corked && g->out.len == 0) {
+    if (!g->corked && !g->held && g->out.len == 0) {
         struct iovec iov[2] = { piece(head, sizeof head), piece(payload, len) };
 
         sent = transmit(g, iov, len ? 2 : 1);
@@ -75,19 +75,25 @@ void guest_send_locked(struct guest *g, const struct chan *ch, enum wire_type ty
         guest_kick_locked(g);
 }
 
+size_t guest_sendable_locked(const struct guest *g)
+{
+    return g->held ? MIN(g->held_after, g->out.len) : g->out.len;
+}
+
 void guest_flush_locked(struct guest *g)
 {
     size_t before = g->out.len;
 
-    while (g->out.len > 0 && !g->lost && !g->broken) {
+    while (guest_sendable_locked(g) > 0 && !g->lost && !g->broken) {
         size_t len, n;
         const uint8_t *front = ring_front(&g->out, &len);
-        struct iovec iov = piece(front, len);
+        struct iovec iov = piece(front, MIN(len, guest_sendable_locked(g)));
 
         n = transmit(g, &iov, 1);
         if (n == 0)
             break;
         ring_consume(&g->out, n);
+        g->held_after -= MIN(g->held_after, n);
     }
     if (g->broken)
         ring_consume(&g->out, g->out.len);

@@ -78,8 +78,8 @@ enum wire_type {
     /* one-shot requests again; the numbers above stay what they were */
     WIRE_LIMIT, /* u32 processes that programs may be, 0: any number (VM only, as above) */
     WIRE_HOLD,  /* the reply is the last that the guest sends before the host's next frame */
-    WIRE_RESET, /* for a new host on an old stream: kill every program, forget every channel; the
-                   reply is the first frame (VM only) */
+    WIRE_RESET, /* by a new host after somebody else's HOLD: kill every program, forget every
+                   channel; the reply is the first frame on the stream */
     WIRE_TYPE_COUNT
 };
 

@@ -44,8 +44,9 @@ static void a_microvm_with_nothing_but_its_three_sockets(void **state)
     assert_line(&small,
                 "qemu-system-x86_64\n-nodefaults\n-no-user-config\n-no-reboot\n-display\nnone\n"
                 "-sandbox\n" SECCOMP "\n"
-                "-machine\nmicrovm,acpi=on,pit=off,pic=off,rtc=on,usb=off\n"
+                "-machine\nmicrovm,acpi=on,pit=off,pic=off,rtc=on,usb=off,memory-backend=ram\n"
                 "-accel\nkvm\n-cpu\nhost,arch-capabilities=off\n-smp\n1\n-m\n256M\n"
+                "-object\nmemory-backend-ram,id=ram,size=256M\n"
                 "-kernel\n/proc/self/fd/10\n-initrd\n/proc/self/fd/11\n-append\n" WORDS "\n"
                 "-chardev\nsocket,id=qmp,fd=3\n-mon\nchardev=qmp,mode=control\n"
                 "-chardev\nsocket,id=console,fd=5\n-serial\nchardev:console\n"

@@ -34,6 +34,72 @@ static void what_does_not_begin_with_hello_is_lost(void **state)
     }
 }
 
+static bool do_hold(void *arg, struct error *err)
+{
+    const struct wait w = patience(NULL);
+
+    return guest_hold(((struct rig *)arg)->g, &w, err);
+}
+
+static bool do_ping(void *arg, struct error *err)
+{
+    const struct wait w = patience(NULL);
+
+    return guest_ping(((struct rig *)arg)->g, &w, err);
+}
+
+static bool is_silent(const struct rig *rig)
+{
+    struct pollfd p = { .fd = rig->f.fd, .events = POLLIN };
+
+    return poll(&p, 1, 50) == 0;
+}
+
+static void while_it_is_held_what_is_sent_waits(void **state)
+{
+    struct async hold = { .ok = false }, ping = { .ok = false };
+    struct rig rig;
+    uint32_t channel;
+    (void)state;
+
+    rig_start(&rig);
+    async_start(&hold, do_hold, &rig);
+    fake_expect(&rig.f, WIRE_HOLD);
+    channel = rig.f.h.channel;
+    async_start(&ping, do_ping, &rig);
+    assert_true(is_silent(&rig));
+    (void)fake_send_u32(&rig.f, channel, WIRE_REPLY, 0, 0);
+    assert_true(async_join(&hold));
+    assert_true(is_silent(&rig));
+    guest_release(rig.g);
+    fake_expect(&rig.f, WIRE_PING);
+    {
+        uint8_t answer[12] = { 0 };
+
+        memcpy(answer + 4, rig.f.payload, 8);
+        (void)fake_send(&rig.f, rig.f.h.channel, WIRE_REPLY, 0, answer, sizeof answer);
+    }
+    assert_true(async_join(&ping));
+    rig_stop(&rig);
+}
+
+/* Else nobody would ever be heard again. */
+static void a_hold_that_is_refused_holds_nothing(void **state)
+{
+    struct async hold = { .ok = false };
+    struct rig rig;
+    (void)state;
+
+    rig_start(&rig);
+    async_start(&hold, do_hold, &rig);
+    fake_expect(&rig.f, WIRE_HOLD);
+    (void)fake_send_u32(&rig.f, rig.f.h.channel, WIRE_REPLY, 0, EPERM);
+    assert_false(async_join(&hold));
+    guest_shutdown(rig.g);
+    fake_expect(&rig.f, WIRE_SHUTDOWN);
+    rig_stop(&rig);
+}
+
 static bool do_spawn_hang(void *arg, struct error *err)
 {
     struct rig *rig = arg;
@@ -182,6 +248,8 @@ static void a_flood_of_channels_is_lost(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(while_it_is_held_what_is_sent_waits),
+        cmocka_unit_test(a_hold_that_is_refused_holds_nothing),
         cmocka_unit_test(what_does_not_begin_with_hello_is_lost),
         cmocka_unit_test(what_breaks_the_protocol_is_lost),
         cmocka_unit_test(more_data_than_credit_is_lost),

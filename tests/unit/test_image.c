@@ -319,12 +319,18 @@ static void a_recipe_is_a_folder(void **state)
     image_recipe_fini(&r);
 
     folder_put("mine/script", "true\n");
-    folder_put("mine/recipe.json", "{\"disk_mib\":512,\"kernel\":\"linux-image-amd64\"}");
+    folder_put("mine/recipe.json", "{\"disk_mib\":512,\"kernel\":\"linux-image-amd64\","
+                                   "\"memory_mib\":1024,\"env\":{\"DISPLAY\":\":0\"}}");
     assert_ok(load("bookworm", &r, &err), err);
     assert_string_not_equal(r.hash, first);
     assert_string_equal(r.script, "true\n");
     assert_string_equal(r.kernel, "linux-image-amd64");
     assert_int_equal(r.disk_mib, 512);
+    /* What is said of machines goes into the record as it stands. */
+    assert_int_equal(json_integer_value(json_object_get(r.machine, "memory_mib")), 1024);
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(r.machine, "env"), "DISPLAY")), ":0");
+    assert_null(json_object_get(r.machine, "screen"));
     image_recipe_fini(&r);
 }
 

@@ -182,6 +182,65 @@ static void syncs_without_stopping(void **state)
     assert_int_equal(bare(h, WIRE_SYNC), 0);
 }
 
+#define NATTER "while :; do echo x; sleep 0.01; done"
+
+/* What is written meanwhile waits, and comes with the answer to the next request. */
+static void asked_to_hold_it_is_silent_until_the_next_frame(void **state)
+{
+    struct host *h = *state;
+    struct host_channel *ch;
+    size_t before;
+
+    if (!have_first(h))
+        return;
+    h->no_credit = true; /* which would be a next frame */
+    ch = host_shell(h, 0, NATTER);
+    HOST_UNTIL(h, ch->out[WIRE_STREAM_OUT].len > 10);
+    assert_int_equal(bare(h, WIRE_HOLD), 0);
+    before = ch->out[WIRE_STREAM_OUT].len;
+    for (int i = 0; i < 10; i++)
+        (void)host_pump(h, 20);
+    assert_int_equal(ch->out[WIRE_STREAM_OUT].len, before);
+    host_sync(h);
+    HOST_UNTIL(h, ch->out[WIRE_STREAM_OUT].len > before + 10);
+    host_signal(h, ch, SIGKILL, true);
+    HOST_UNTIL(h, ch->closed);
+}
+
+/* The numbers of its channels are those that the first has used, and mean other things. */
+static void a_second_host_takes_over_after_a_hold(void **state)
+{
+    struct host *h = *state;
+    struct host_channel *ch, *answer;
+    struct host *second;
+
+    if (!have_first(h))
+        return;
+    h->no_credit = true;
+    ch = host_shell(h, 0, NATTER);
+    HOST_UNTIL(h, ch->out[WIRE_STREAM_OUT].len > 10);
+    assert_int_equal(bare(h, WIRE_FREEZE), 0);
+    assert_int_equal(bare(h, WIRE_HOLD), 0);
+    second = calloc(1, sizeof *second);
+    assert_non_null(second);
+    host_init(second, h->fd, h->pid);
+    second->hello = true;
+    answer = host_ask(second, WIRE_RESET, NULL, 0);
+    HOST_UNTIL(second, answer->replied);
+    assert_int_equal(answer->status, 0);
+    answer->closed = true;
+    ch = host_run(second, 0, "echo hello; ls -d /proc/[0-9]* | wc -l");
+    /* The guest, the shell, ls and wc. */
+    assert_string_equal(host_text(&ch->out[WIRE_STREAM_OUT]), "hello\n4\n");
+    for (size_t i = 0; i < HOST_CHANNELS; i++) {
+        for (size_t s = 0; s < WIRE_STREAM_COUNT; s++)
+            free(second->channels[i].out[s].data);
+        free(second->channels[i].events.data);
+    }
+    free(second->reader.data);
+    free(second);
+}
+
 static void shuts_down(void **state)
 {
     struct host *h = *state;
@@ -338,6 +397,7 @@ int main(void)
         T(freezes_and_thaws_what_it_started),
         T(thawing_leaves_alone_who_had_stopped_before),
         T(syncs_without_stopping),
+        T(asked_to_hold_it_is_silent_until_the_next_frame),
         T(shuts_down),
         cmocka_unit_test(refuses_options_it_does_not_know),
     };
@@ -345,6 +405,8 @@ int main(void)
         F(freezes_and_thaws_what_it_started),
         F(thawing_leaves_alone_who_had_stopped_before),
         F(syncs_without_stopping),
+        F(asked_to_hold_it_is_silent_until_the_next_frame),
+        F(a_second_host_takes_over_after_a_hold),
         F(shuts_down),
         F(the_first_process_cannot_be_killed_from_inside),
         F(goes_on_while_somebody_stops_everybody),

@@ -1,0 +1,432 @@
+/* Forks, checkpoints, and machines that go out to disk and come back. */
+#include "tests/integration/machine/store.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+
+static struct machine_world world;
+static const char *missing;
+static char images[256], kept[256];
+static struct computer_backend *backend;
+
+static struct told {
+    atomic_uint lost;
+    char why[600];
+} told;
+
+static void on_event(void *arg, struct computer *c, const struct computer_event *event)
+{
+    (void)c;
+    if (event->kind != COMPUTER_EVENT_LOST)
+        return;
+    (void)snprintf(told.why, sizeof told.why, "%s", event->text);
+    atomic_fetch_add(&((struct told *)arg)->lost, 1);
+}
+
+static struct computer_backend *make_backend(void)
+{
+    struct vmctl_config config = store_config(&world, images);
+    struct error err = ERROR_INIT;
+    struct computer_backend *b;
+
+    config.state_dir = kept;
+    b = vmctl_backend_new(&config, &err);
+    assert_ok(b, err);
+    return b;
+}
+
+static int open_world(void **state)
+{
+    missing = machine_open(&world);
+    if (folder_make(state) != 0)
+        return -1;
+    if (!missing)
+        missing = store_make(&world, "");
+    if (missing)
+        return 0;
+    (void)snprintf(images, sizeof images, "%s/images", folder_base);
+    (void)snprintf(kept, sizeof kept, "%s/kept", folder_base);
+    backend = make_backend();
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    int rc;
+
+    if (!missing)
+        backend->free(backend);
+    rc = folder_remove(state);
+    machine_close(&world);
+    return rc;
+}
+
+static struct computer *try_create(const char *checkpoint, struct error *err)
+{
+    static const struct computer_spec spec;
+    const struct computer_hooks hooks = { .loop = world.loop, .on_event = on_event, .arg = &told };
+    struct wait w = patience();
+
+    if (missing)
+        skip_because("no %s", missing);
+    return backend->create(backend, &spec, checkpoint, &hooks, &w, err);
+}
+
+static struct computer *create(const char *checkpoint)
+{
+    struct error err = ERROR_INIT;
+    struct computer *c = try_create(checkpoint, &err);
+
+    assert_ok(c, err);
+    return c;
+}
+
+static void save(struct computer *c, const char *id)
+{
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+
+    assert_ok(computer_checkpoint(c, id, &w, &err), err);
+}
+
+static void swap_out(struct computer *c)
+{
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+
+    assert_ok(computer_swap_out(c, &w, &err), err);
+    assert_true(computer_is_swapped(c));
+}
+
+static void forget(const char *id)
+{
+    struct error err = ERROR_INIT;
+
+    assert_ok(backend->checkpoint_remove(backend, id, &err), err);
+}
+
+static struct guest_run *start(struct computer *c, const char *script)
+{
+    const char *const argv[] = { "/bin/sh", "-c", script, NULL };
+    const char *const env[] = { "PATH=/bin", NULL };
+    struct guest_run_spec spec = {
+        .argv = argv, .env = env, .cwd = "/workspace", .stdin_open = true
+    };
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct guest_run *run = guest_spawn(computer_guest(c), &spec, &w, &err);
+
+    assert_ok(run, err);
+    return run;
+}
+
+static void await_output(struct guest_run *run, const char *want)
+{
+    CLEANUP(buf_fini) struct buf out = BUF_INIT;
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    uint64_t offset = 0;
+
+    while (!strstr(buf_str(&out), want)) {
+        const uint64_t beyond[WIRE_STREAM_COUNT] = { [WIRE_STREAM_OUT] = offset };
+
+        assert_ok(guest_run_wait(run, 1u << WIRE_STREAM_OUT, beyond, &w, &err), err);
+        assert_true(guest_run_read(run, WIRE_STREAM_OUT, &offset, 65536, &out) >= 0);
+    }
+}
+
+/* Says what it is told, for as long as it is told anything. */
+#define ECHO "echo ready; while read x; do echo got $x; done"
+
+static void tell(struct guest_run *run, const char *line, const char *answer)
+{
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+
+    assert_ok(guest_run_write(run, WIRE_STREAM_MAIN, line, strlen(line), &w, &err), err);
+    await_output(run, answer);
+}
+
+static void a_fork_has_the_files_and_not_the_programs(void **state)
+{
+    struct computer *c, *copy, *again;
+    struct guest_run *run;
+    char *programs;
+    int64_t before;
+    (void)state;
+
+    c = create(NULL);
+    store_expect(c,
+                 "echo disk >d && echo memory >/tmp/m && dd if=/dev/urandom of=/tmp/big bs=1M "
+                 "count=64 2>/dev/null",
+                 "");
+    run = start(c, ECHO);
+    await_output(run, "ready\n");
+    before = clock_now_ns();
+    save(c, "tmp_one");
+    copy = create("tmp_one");
+    forget("tmp_one");
+    print_message("fork with 64 MiB: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
+    store_expect(copy, "cat d /tmp/m", "disk\nmemory\n");
+    programs = store_hear(copy, "ps");
+    assert_contains(programs, "ps");
+    assert_null(strstr(programs, "echo got"));
+    free(programs);
+    tell(run, "1\n", "got 1\n");
+    store_expect(copy, "echo copy >d; rm /tmp/m; sync", "");
+    store_expect(c, "cat d /tmp/m; echo source >d", "disk\nmemory\n");
+    store_expect(copy, "cat d; hostname", "copy\ncomputer\n");
+    save(copy, "tmp_two"); /* a copy of a copy */
+    again = create("tmp_two");
+    computer_unref(copy);
+    store_expect(again, "cat d", "copy\n");
+    tell(run, "2\n", "got 2\n");
+    guest_run_unref(run);
+    computer_unref(again);
+    computer_unref(c);
+}
+
+static void a_fork_that_nobody_takes_is_gone(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct computer *c;
+    (void)state;
+
+    c = create(NULL);
+    save(c, "tmp_x");
+    forget("tmp_x");
+    assert_null(try_create("tmp_x", &err));
+    assert_code(err, ERR_NOT_FOUND);
+    save(c, "tmp_y"); /* goes with the back end at the latest */
+    store_expect(c, "echo here", "here\n");
+    computer_unref(c);
+}
+
+static void what_is_under_way_survives_a_save(void **state)
+{
+    struct computer *c;
+    struct guest_run *flood, *echo;
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct guest_run_info info;
+    (void)state;
+
+    c = create(NULL);
+    echo = start(c, ECHO);
+    flood = start(c, "i=0; while test $i -lt 20000; do echo $i; i=$((i+1)); done");
+    save(c, "tmp_busy");
+    tell(echo, "1\n", "got 1\n");
+    assert_ok(guest_run_wait(flood, 0, NULL, &w, &err), err);
+    guest_run_info(flood, &info);
+    assert_int_equal(info.end, GUEST_RUN_EXIT);
+    assert_int_equal(info.total[WIRE_STREAM_OUT], 10 * 2 + 90 * 3 + 900 * 4 + 9000 * 5 + 10000 * 6);
+    {
+        struct computer *copy = create("tmp_busy");
+
+        store_expect(copy, "echo quiet", "quiet\n");
+        computer_unref(copy);
+    }
+    guest_run_unref(flood);
+    guest_run_unref(echo);
+    computer_unref(c);
+}
+
+/* By another server, long after the first has gone. */
+static void a_checkpoint_outlives_its_server(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct computer *c, *first, *second;
+    int64_t before;
+    (void)state;
+
+    c = create(NULL);
+    store_expect(c, "echo disk >d && echo memory >/tmp/m && sync", "");
+    before = clock_now_ns();
+    save(c, "p_one");
+    print_message("checkpoint: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
+    assert_false(
+        computer_checkpoint(c, "p_one", &(struct wait){ .deadline_ns = CLOCK_NEVER }, &err));
+    assert_code(err, ERR_EXISTS);
+    computer_unref(c);
+    backend->free(backend);
+    backend = make_backend();
+    first = create("p_one");
+    before = clock_now_ns();
+    second = create("p_one");
+    print_message("restore: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
+    store_expect(first, "cat d /tmp/m; echo first >d", "disk\nmemory\n");
+    store_expect(second, "cat d /tmp/m; echo second >d", "disk\nmemory\n");
+    forget("p_one");
+    store_expect(first, "cat d", "first\n"); /* who started from it does not need it any more */
+    computer_unref(first);
+    computer_unref(second);
+    error_clear(&err);
+    assert_null(try_create("p_one", &err));
+    assert_code(err, ERR_NOT_FOUND);
+    error_clear(&err);
+    assert_false(backend->checkpoint_remove(backend, "p_one", &err));
+    assert_code(err, ERR_NOT_FOUND);
+}
+
+static void change(const char *name, off_t at, bool cut)
+{
+    char path[400];
+    char byte;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/p_hurt/%s", kept, name);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(cut ? ftruncate(fd, at) : pwrite(fd, &byte, 1, at) - 1, 0);
+    fd_close(fd);
+}
+
+static void what_was_cut_or_flipped_is_refused(void **state)
+{
+    static const struct {
+        const char *name;
+        off_t at;
+        bool cut;
+        const char *says;
+    } rows[] = {
+        { "header", 10, false, "its header is not" },
+        { "header", 100, false, "its header is not" },
+        { "header", 90, true, "its header is not" },
+        { "state", 5000, false, "its state is not" },
+        { "state", 5000, true, "its state is cut" },
+        { "disk", 65536, false, "its disk is not" },
+        { "frozen", 65536, false, "its frozen is not" },
+    };
+    struct computer *c;
+    (void)state;
+
+    c = create(NULL);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct error err = ERROR_INIT;
+
+        save(c, "p_hurt");
+        change(rows[i].name, rows[i].at, rows[i].cut);
+        assert_null(try_create("p_hurt", &err));
+        if (err.code != ERR_PROTOCOL || !strstr(err.text, rows[i].says))
+            fail_msg("%s: %s", rows[i].says, err.text);
+        forget("p_hurt");
+    }
+    computer_unref(c);
+}
+
+static void a_half_checkpoint_is_swept(void **state)
+{
+    char half[400], theirs[400];
+    struct error err = ERROR_INIT;
+    (void)state;
+
+    if (missing)
+        skip_because("no %s", missing);
+    (void)snprintf(half, sizeof half, "%s/p_a.tmp-1", kept);
+    (void)snprintf(theirs, sizeof theirs, "%s/p_b", kept);
+    assert_ok(fd_mkdirs(half, 0700, &err), err);
+    assert_ok(fd_mkdirs(theirs, 0700, &err), err);
+    backend->free(backend);
+    backend = make_backend();
+    assert_int_not_equal(access(half, F_OK), 0);
+    assert_int_equal(access(theirs, F_OK), 0);
+    assert_ok(fd_remove_tree(AT_FDCWD, theirs, &err), err);
+}
+
+static void out_on_disk_it_comes_back_with_the_next_byte(void **state)
+{
+    struct computer_usage usage;
+    struct error err = ERROR_INIT;
+    struct guest_run *run;
+    struct computer *c;
+    int64_t before;
+    (void)state;
+
+    c = create(NULL);
+    store_expect(c, "echo memory >/tmp/m", "");
+    run = start(c, ECHO);
+    tell(run, "1\n", "got 1\n");
+    for (int i = 2; i < 4; i++) {
+        char line[16], answer[24];
+
+        before = clock_now_ns();
+        swap_out(c);
+        print_message("out: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
+        assert_ok(computer_usage(c, &usage, &err), err);
+        assert_int_equal(usage.memory_bytes, 0);
+        assert_true(usage.disk_bytes > 1u << 20 && usage.cpu_ns > 0);
+        assert_true(computer_is_swapped(c));
+        (void)snprintf(line, sizeof line, "%d\n", i);
+        (void)snprintf(answer, sizeof answer, "got %d\n", i);
+        before = clock_now_ns();
+        tell(run, line, answer); /* to the program that was there before */
+        print_message("in: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
+    }
+    store_expect(c, "cat /tmp/m", "memory\n");
+    assert_false(computer_is_swapped(c));
+    guest_run_unref(run);
+    computer_unref(c);
+}
+
+static void the_clock_is_right_again_after_each_way_back(void **state)
+{
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct wire_stat st;
+    struct computer *c;
+    int64_t before;
+    (void)state;
+
+    c = create(NULL);
+    swap_out(c);
+    assert_ok(computer_pause(c, &w, &err), err); /* an operation brings it back, too */
+    assert_false(computer_is_swapped(c));
+    swap_out(c);
+    assert_ok(computer_resume(c, &w, &err), err);
+    before = clock_wall_ns();
+    assert_ok(guest_write_file(computer_guest(c), "/", "/tmp/now", "x", 1, 0600, WIRE_WRITE_CREATE,
+                               &w, &err),
+              err);
+    assert_ok(guest_stat(computer_guest(c), "/", "/tmp/now", false, &st, &w, &err), err);
+    assert_true(before - (int64_t)st.mtime_ns <= 50 * CLOCK_NS_PER_MS);
+    swap_out(c);
+    save(c, "tmp_out");
+    computer_unref(c);
+    c = create("tmp_out");
+    store_expect(c, "cat /tmp/now; echo", "x\n");
+    computer_unref(c);
+}
+
+static void destroyed_on_disk_it_leaves_nothing(void **state)
+{
+    struct computer *c;
+    (void)state;
+
+    c = create(NULL);
+    swap_out(c);
+    computer_unref(c);
+    c = create(NULL);
+    swap_out(c);
+    guest_shutdown(computer_guest(c)); /* brings it back while it is being destroyed */
+    computer_unref(c);
+    machine_pass(&world);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_fork_has_the_files_and_not_the_programs),
+        cmocka_unit_test(a_fork_that_nobody_takes_is_gone),
+        cmocka_unit_test(what_is_under_way_survives_a_save),
+        cmocka_unit_test(a_checkpoint_outlives_its_server),
+        cmocka_unit_test(what_was_cut_or_flipped_is_refused),
+        cmocka_unit_test(a_half_checkpoint_is_swept),
+        cmocka_unit_test(out_on_disk_it_comes_back_with_the_next_byte),
+        cmocka_unit_test(the_clock_is_right_again_after_each_way_back),
+        cmocka_unit_test(destroyed_on_disk_it_leaves_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, open_world, close_world);
+}

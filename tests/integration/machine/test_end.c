@@ -1,0 +1,283 @@
+/* How machines end, what is said of it, and that nothing is left. */
+#include "tests/integration/machine/store.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "vmctl/machine.h"
+
+static struct machine_world world;
+static const char *missing;
+static char images[256], kept[256];
+static struct computer_backend *backend;
+static const char *self; /* this program, which is its own server to be killed */
+
+static struct told {
+    atomic_uint lost;
+    char why[600];
+} told;
+
+static void on_event(void *arg, struct computer *c, const struct computer_event *event)
+{
+    (void)c;
+    if (event->kind != COMPUTER_EVENT_LOST)
+        return;
+    (void)snprintf(told.why, sizeof told.why, "%s", event->text);
+    atomic_fetch_add(&((struct told *)arg)->lost, 1);
+}
+
+static void open_backend(const char *folder)
+{
+    struct vmctl_config config;
+    struct error err = ERROR_INIT;
+
+    (void)snprintf(images, sizeof images, "%s/images", folder);
+    (void)snprintf(kept, sizeof kept, "%s/kept", folder);
+    config = store_config(&world, images);
+    config.state_dir = kept;
+    config.cache_dir = folder;
+    backend = vmctl_backend_new(&config, &err);
+    assert_ok(backend, err);
+}
+
+static int open_world(void **state)
+{
+    missing = machine_open(&world);
+    if (folder_make(state) != 0)
+        return -1;
+    if (!missing)
+        missing = store_make(&world, "");
+    if (!missing)
+        open_backend(folder_base);
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    int rc;
+
+    if (!missing)
+        backend->free(backend);
+    rc = folder_remove(state);
+    machine_close(&world);
+    return rc;
+}
+
+static struct computer *create(void)
+{
+    static const struct computer_spec spec;
+    const struct computer_hooks hooks = { .loop = world.loop, .on_event = on_event, .arg = &told };
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct computer *c;
+
+    if (missing)
+        skip_because("no %s", missing);
+    atomic_store(&told.lost, 0);
+    c = backend->create(backend, &spec, NULL, &hooks, &w, &err);
+    assert_ok(c, err);
+    return c;
+}
+
+static pid_t pid_of(struct computer *c)
+{
+    return vm_pid(machine_of(c)->vm);
+}
+
+static struct wait within_ms(int ms)
+{
+    return (struct wait){ .deadline_ns = clock_now_ns() + ms * CLOCK_NS_PER_MS };
+}
+
+static void await_lost(void)
+{
+    struct wait w = patience();
+
+    while (!atomic_load(&told.lost)) {
+        assert_true(wait_check(&w, NULL));
+        (void)poll(NULL, 0, 5);
+    }
+}
+
+static void a_qemu_that_is_killed_is_a_lost_computer(void **state)
+{
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct computer *c;
+    (void)state;
+
+    c = create();
+    assert_int_equal(kill(pid_of(c), SIGKILL), 0);
+    await_lost();
+    assert_contains(told.why, "QEMU was killed by signal 9");
+    assert_false(computer_checkpoint(c, "p_x", &w, &err));
+    assert_code(err, ERR_LOST);
+    computer_unref(c);
+}
+
+/* Every operation has its deadline, and the end does not wait for it. */
+static void a_qemu_that_stands_still_costs_time_and_no_more(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct wait w;
+    struct computer *c;
+    (void)state;
+
+    c = create();
+    assert_int_equal(kill(pid_of(c), SIGSTOP), 0);
+    w = within_ms(200);
+    assert_false(computer_pause(c, &w, &err));
+    assert_code(err, ERR_TIMEOUT);
+    error_clear(&err);
+    w = within_ms(200);
+    assert_false(guest_ping(computer_guest(c), &w, &err));
+    assert_code(err, ERR_TIMEOUT);
+    computer_unref(c);
+    assert_int_equal(atomic_load(&told.lost), 0);
+}
+
+/* A program is killed and not the guest. */
+static void one_that_is_short_of_memory_goes_on_and_says_so(void **state)
+{
+    struct computer_strikes strikes;
+    struct wait w = patience();
+    struct computer *c;
+    (void)state;
+
+    c = create();
+    computer_strikes(c, &strikes);
+    assert_int_equal(strikes.oom, 0);
+    /* Each holds what it has read until somebody takes it. */
+    store_expect(c,
+                 "for i in 1 2 3; do dd if=/dev/zero bs=100M count=1 2>/dev/null | sleep 4 & done; "
+                 "wait; echo over",
+                 "over\n");
+    do { /* the console is another way than the guest's answer */
+        computer_strikes(c, &strikes);
+        assert_true(wait_check(&w, NULL));
+        (void)poll(NULL, 0, 5);
+    } while (strikes.oom == 0);
+    store_expect(c, "echo alive", "alive\n");
+    computer_unref(c);
+}
+
+static void one_that_cannot_be_saved_goes_on(void **state)
+{
+    CLEANUP(fd_closep) int full = open("/dev/full", O_RDWR | O_CLOEXEC);
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct computer *c;
+    struct vm *vm;
+    (void)state;
+
+    c = create();
+    vm = machine_of(c)->vm;
+    assert_true(full >= 0);
+    assert_ok(vm_halt(vm, &w, &err), err);
+    assert_false(machine_state_save(vm, full, &w, &err));
+    assert_code(err, ERR_IO);
+    error_clear(&err);
+    assert_ok(vm_run(vm, &w, &err), err);
+    store_expect(c, "echo alive", "alive\n");
+    w = within_ms(0); /* no time at all */
+    assert_false(computer_checkpoint(c, "p_never", &w, &err));
+    assert_int_equal(access(kept, F_OK), 0);
+    {
+        CLEANUP(buf_fini) struct buf half = BUF_INIT;
+
+        assert_true(buf_printf(&half, "%s/p_never.tmp-%d", kept, (int)getpid()));
+        assert_int_not_equal(access(half.data, F_OK), 0);
+    }
+    store_expect(c, "echo alive", "alive\n");
+    computer_unref(c);
+}
+
+/* ---- a server that is killed ---- */
+
+/* Makes computers in every place, says where their QEMUs are, and waits for its end. */
+static int serve(const char *folder)
+{
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct computer *one, *two;
+
+    if (machine_open(&world))
+        return 1;
+    open_backend(folder);
+    one = create();
+    two = create();
+    if (!computer_checkpoint(one, "tmp_left", &w, &err) || !computer_swap_out(two, &w, &err))
+        return 2;
+    (void)dprintf(1, "%d %d\n", (int)pid_of(one), (int)vm_pid(machine_backend(backend)->forks->vm));
+    (void)poll(NULL, 0, PATIENCE_S * 1000);
+    return 0;
+}
+
+static void await_gone(pid_t pid)
+{
+    struct wait w = patience();
+
+    while (kill(pid, 0) == 0) {
+        assert_true(wait_check(&w, NULL));
+        (void)poll(NULL, 0, 5);
+    }
+}
+
+static void a_killed_server_leaves_no_qemu_and_no_file(void **state)
+{
+    char *const argv[] = { (char *)unconst(self), (char *)unconst("serve"), folder_base, NULL };
+    posix_spawn_file_actions_t actions;
+    char text[64] = "";
+    int out[2], count = 0;
+    long one, fork_of_it;
+    struct dirent *e;
+    char *end;
+    ssize_t n;
+    pid_t pid;
+    DIR *dir;
+    (void)state;
+
+    if (missing)
+        skip_because("no %s", missing);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+    assert_int_equal(posix_spawn(&pid, self, &actions, NULL, argv, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    fd_close(out[1]);
+    n = read(out[0], text, sizeof text - 1);
+    fd_close(out[0]);
+    if (n <= 0)
+        fail_msg("the server could not make its computers");
+    one = strtol(text, &end, 10);
+    fork_of_it = strtol(end, NULL, 10);
+    assert_true(one > 1 && fork_of_it > 1);
+    assert_int_equal(kill((pid_t)one, 0), 0);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    await_gone((pid_t)one);
+    await_gone((pid_t)fork_of_it);
+    dir = opendir(kept);
+    assert_non_null(dir);
+    while ((e = readdir(dir)))
+        count += e->d_name[0] != '.';
+    (void)closedir(dir);
+    assert_int_equal(count, 0);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_qemu_that_is_killed_is_a_lost_computer),
+        cmocka_unit_test(a_qemu_that_stands_still_costs_time_and_no_more),
+        cmocka_unit_test(one_that_is_short_of_memory_goes_on_and_says_so),
+        cmocka_unit_test(one_that_cannot_be_saved_goes_on),
+        cmocka_unit_test(a_killed_server_leaves_no_qemu_and_no_file),
+    };
+
+    if (argc == 3 && !strcmp(argv[1], "serve"))
+        return serve(argv[2]);
+    self = "/proc/self/exe";
+    return cmocka_run_group_tests(tests, open_world, close_world);
+}
