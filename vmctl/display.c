@@ -1,7 +1,9 @@
 #include "vmctl/display.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/input-event-codes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #define AXIS_MAX   0x7fffu
 #define BATCH      16u /* events at once: the guest's devices hold 64, with what is between them */
 #define BREATH_NS  (10 * CLOCK_NS_PER_MS) /* in which the guest takes a batch */
+#define TURN_NS    (60 * CLOCK_NS_PER_MS) /* the guest takes what one device says before the other */
 #define LOOK_NS    (50 * CLOCK_NS_PER_MS)
 #define OUTPUT_MAX 1000u
 
@@ -269,12 +272,25 @@ static bool send_batch(struct qmp *q, const struct display_event *events, size_t
     return send_list(q, list, w, err);
 }
 
+/* Ends early when QEMU is gone. */
+static bool give_a_moment(struct qmp *q, int64_t ns, const struct wait *w, struct error *err)
+{
+    int64_t until_ns = clock_add_ns(clock_now_ns(), ns);
+    const struct wait brief = { .deadline_ns = MIN(w->deadline_ns, until_ns), .cancel = w->cancel };
+    uint64_t mark = qmp_event_mark(q);
+
+    UNCHECKED(qmp_await(q, &mark, "SHUTDOWN", NULL, &brief, NULL));
+    return wait_check(w, err);
+}
+
 /* QEMU's pointer has one wheel; with Shift held programs take it for the other. */
 static bool send_sideways(struct qmp *q, const struct display_event *e, const struct wait *w,
                           struct error *err)
 {
-    static const struct display_event shift[] = { { .kind = DISPLAY_KEY, .key = 42, .down = true },
-                                                  { .kind = DISPLAY_KEY, .key = 42 } };
+    static const struct display_event shift[] = {
+        { .kind = DISPLAY_KEY, .key = KEY_LEFTSHIFT, .down = true },
+        { .kind = DISPLAY_KEY, .key = KEY_LEFTSHIFT }
+    };
 
     return !e->down ||
            (send_batch(q, &shift[0], 1, NULL, w, err) && send_batch(q, e, 1, NULL, w, err) &&
@@ -295,33 +311,25 @@ static size_t batch_length(const struct display_event *events, size_t count)
     return n;
 }
 
-/* Ends early when QEMU is gone. */
-static bool give_a_moment(struct qmp *q, const struct wait *w, struct error *err)
-{
-    int64_t until_ns = clock_add_ns(clock_now_ns(), BREATH_NS);
-    const struct wait brief = { .deadline_ns = MIN(w->deadline_ns, until_ns), .cancel = w->cancel };
-    uint64_t mark = qmp_event_mark(q);
-
-    UNCHECKED(qmp_await(q, &mark, "SHUTDOWN", NULL, &brief, NULL));
-    return wait_check(w, err);
-}
-
 bool vm_display_send(struct qmp *q, const struct display_event *events, size_t count,
                      const struct wait *w, struct error *err)
 {
     struct display_frame size = { .width = 0 };
+    bool keys = false;
     size_t since = 0;
 
     if (!check_all(q, events, count, &size, w, err))
         return false;
     while (count) {
         size_t n = batch_length(events, count);
+        bool other = since && is_key(events) != keys;
 
-        if (since + n > BATCH) {
-            if (!give_a_moment(q, w, err))
+        if (other || since + n > BATCH) {
+            if (!give_a_moment(q, other ? TURN_NS : BREATH_NS, w, err))
                 return false;
             since = 0;
         }
+        keys = is_key(events);
         if (!(is_sideways(events) ? send_sideways(q, events, w, err)
                                   : send_batch(q, events, n, &size, w, err)))
             return false;
