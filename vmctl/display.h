@@ -13,6 +13,9 @@
 #include "kernel/computer/guest.h"
 #include "vmctl/vm.h"
 
+/** Of the kernel's modules, what a screen and what belongs to it need in the initramfs. */
+#define VM_DISPLAY_MODULES "virtio-gpu", "virtio_input", "evdev"
+
 #define VM_DISPLAY_MAX 4096u /* pixels of width, and of height */
 
 /** As struct display_ops wants it.  ERR_PROTOCOL when what QEMU wrote is no picture. */
