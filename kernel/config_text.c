@@ -62,6 +62,8 @@ static const char *kind_text(const struct json_field *f)
         return "one of";
     case JSON_KIND_STRINGS:
         return "list of strings";
+    case JSON_KIND_INTS:
+        return "list of whole numbers";
     case JSON_KIND_MAP:
         return "object of strings";
     case JSON_KIND_OBJECT:

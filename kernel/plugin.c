@@ -15,6 +15,7 @@ static const struct {
     const char *package;
 } packages[] = {
     { "http", "libcurl4" },
+    { "picture", "libpng16-16" },
     { "postgres", "libpq5" },
 };
 

@@ -8,7 +8,7 @@
 #include "kernel/storage_postgres_internal.h"
 
 #define TRIES         4
-#define FATE_TRIES    8
+#define FATE_TRIES    10 /* ten seconds together, each pause twice the one before */
 #define FATE_PAUSE_MS 10
 #define VALUE_MOST    (1000u << 20) /* what a field can hold, less the way there */
 

@@ -5,29 +5,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void put_bool(struct buf *out, const char *name, bool value)
-{
-    buf_printf(out, "\"%s\":%s", name, value ? "true" : "false");
-}
-
-/* All four hints are said, since their defaults are the alarming ones. */
-/* What is as the protocol assumes anyway (not read-only, not idempotent) is left out: the list of
- * tools is read by a model. */
+/* What is as the protocol assumes anyway (not read-only, destructive, not idempotent, open to the
+ * world) is left out, and so is what says nothing of a tool that only reads: the list is read by a
+ * model. */
 static void put_annotations(struct buf *out, const struct tool *tool)
 {
-    buf_append_str(out, ",\"annotations\":{");
-    if (tool->flags & TOOL_READS) {
-        put_bool(out, "readOnlyHint", true);
-        buf_append_char(out, ',');
+    bool reads = tool->flags & TOOL_READS;
+    const struct {
+        const char *name;
+        bool said, value;
+    } hints[] = {
+        { "readOnlyHint", reads, true },
+        { "destructiveHint", !reads && !(tool->flags & TOOL_DESTROYS), false },
+        { "idempotentHint", !reads && (tool->flags & TOOL_IDEMPOTENT), true },
+        { "openWorldHint", !(tool->flags & TOOL_OPEN_WORLD), false },
+    };
+    bool any = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(hints); i++) {
+        if (!hints[i].said)
+            continue;
+        buf_printf(out, "%s\"%s\":%s", any ? "," : ",\"annotations\":{", hints[i].name,
+                   hints[i].value ? "true" : "false");
+        any = true;
     }
-    put_bool(out, "destructiveHint", tool->flags & TOOL_DESTROYS);
-    buf_append_char(out, ',');
-    if (tool->flags & TOOL_IDEMPOTENT) {
-        put_bool(out, "idempotentHint", true);
-        buf_append_char(out, ',');
-    }
-    put_bool(out, "openWorldHint", tool->flags & TOOL_OPEN_WORLD);
-    buf_append_char(out, '}');
+    if (any)
+        buf_append_char(out, '}');
 }
 
 /* @fields NULL: a tool without arguments. */

@@ -29,6 +29,8 @@ struct box {
     struct cgroup *group;
     struct notify_watch *watch;
     struct checkpoint_hold hold;
+    char *root; /* of its image; NULL: the host's system */
+    char *usr;  /* below that */
     struct launch_result run;
     uint64_t disk_bytes;
     bool launched;
@@ -108,6 +110,8 @@ static void release(struct box *box)
     }
     if (box->hold.count)
         checkpoint_release(b->checkpoints, &box->hold);
+    free(box->root);
+    free(box->usr);
     atomic_fetch_sub(&b->live, 1);
 }
 
@@ -277,6 +281,7 @@ static struct mounts_plan *make_plan(const struct backend *b, const struct box *
         return NULL;
     }
     plan->stage = b->stage;
+    plan->usr = box->usr ? box->usr : "/usr";
     plan->disk_bytes = spec->disk_bytes;
     plan->inodes = MAX(spec->disk_bytes / BYTES_PER_INODE, INODES_MIN);
     plan->alone = !mounts_opaque();
@@ -304,7 +309,7 @@ static bool launch(struct box *box, const struct launch_plan *plan,
 
     if (!launch_begin(&launch, b->launcher, plan, err))
         return false;
-    skeleton = backend_skeleton(b, err);
+    skeleton = backend_skeleton(b, box->root ? box->root : "/", err);
     if (skeleton && cgroup_complete(box->group, limits, err) && launch_go(&launch, skeleton, err)) {
         backend_sweep(b);
         if (launch_end(&launch, &box->run, w, err))
@@ -362,6 +367,20 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     return true;
 }
 
+static bool find_image(struct box *box, const char *image, struct error *err)
+{
+    struct backend *b = box->b;
+
+    if (!image)
+        return true;
+    if (!b->image)
+        return error_set(err, ERR_UNSUPPORTED, "sandboxes have no images here");
+    box->root = b->image(b->image_arg, image, err);
+    if (!box->root)
+        return false;
+    return asprintf(&box->usr, "%s/usr", box->root) >= 0 || error_set(err, ERR_NOMEM, "an image");
+}
+
 struct computer *box_make(struct backend *b, const struct computer_spec *spec,
                           const char *checkpoint, const struct computer_hooks *hooks,
                           const struct wait *w, struct error *err)
@@ -388,7 +407,8 @@ struct computer *box_make(struct backend *b, const struct computer_spec *spec,
         free(box);
         return NULL;
     }
-    if ((checkpoint && !checkpoint_hold(b->checkpoints, checkpoint, &box->hold, err)) ||
+    if (!find_image(box, spec->image, err) ||
+        (checkpoint && !checkpoint_hold(b->checkpoints, checkpoint, &box->hold, err)) ||
         !start(box, spec, w, err)) {
         release(box);
         computer_fini(&box->base);

@@ -10,15 +10,23 @@
 #include <stdatomic.h>
 
 #include "kernel/computer/computer.h"
+#include "kernel/computer/pool.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/checkpoint.h"
 #include "sandbox/launch.h"
 #include "sandbox/notify.h"
-#include "sandbox/pool.h"
 #include "sandbox/sandbox.h"
 #include "sandbox/skeleton.h"
 #include "sandbox/spec.h"
 #include "sandbox/sweep.h"
+
+#define BACKEND_ROOTS 16u
+
+/* What is below the agent's files: the host's own system, or an image's. */
+struct backend_root {
+    char *path; /* "/" for the host's */
+    struct skeleton *skeleton;
+};
 
 struct backend {
     struct computer_backend base; /* first: what callers hold */
@@ -28,6 +36,8 @@ struct backend {
     enum sandbox_cgroup_mode cgroup_mode;
     char *given_dirs[3]; /* state, runtime, cache: as configured */
     uint32_t host_uid, host_gid;
+    sandbox_image_fn *image;
+    void *image_arg;
     struct pool *pool; /* NULL without one */
     atomic_uint live;  /* sandboxes, those in the pool included */
 
@@ -44,12 +54,14 @@ struct backend {
     struct checkpoints *checkpoints;
     struct launcher *launcher;
     struct notify *notify;
-    struct skeleton *skeleton; /* this and the sweeping: only once a child is busy */
+    struct backend_root roots[BACKEND_ROOTS]; /* this and the sweeping: only once a child is busy */
+    size_t root_count;
     bool swept;
 };
 
-/** The root file system's lowest layer, found or made; NULL on failure. */
-NODISCARD const char *backend_skeleton(struct backend *b, struct error *err);
+/** The root file system's lowest layer, found or made, for the host's /usr or the image in the
+ *  folder @root; NULL on failure. */
+NODISCARD const char *backend_skeleton(struct backend *b, const char *root, struct error *err);
 
 /** Clear away what servers that were killed have left behind, once. */
 void backend_sweep(struct backend *b);

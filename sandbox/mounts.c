@@ -121,7 +121,7 @@ bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mo
         !put_folder(&usr, lowest, "usr"))
         return fault(ret_fault, "open the layers of the file system");
     put(&usr, ":");
-    if (!put_folder(&usr, AT_FDCWD, "/usr"))
+    if (!put_folder(&usr, AT_FDCWD, plan->usr))
         return fault(ret_fault, "open /usr");
     put(&root, ",upperdir=root,workdir=root-work,userxattr");
     put(&usr, ",upperdir=usr,workdir=usr-work,userxattr");

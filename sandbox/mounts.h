@@ -4,11 +4,11 @@
  * One tmpfs (size = the disk limit) holds the writable layer: its folders `root` and `usr` are the
  * upper layers of two overlays, `root-work` and `usr-work` their work folders.  The overlay on /
  * has the skeleton (a small read-only tree made once: synthesised /etc, mount points, links like
- * bin -> usr/bin) as its lowest layer, the overlay on /usr the host's /usr.  Frozen layers of a
- * checkpoint lie between, newest first.  Folders in which the agent may add things are the agent's
- * in the skeleton, also those of /usr (its layer usr/).  /proc is private with kernel-wide files
- * masked; /dev holds null, zero, full, random, urandom and tty, a devpts of its own and shm; there
- * is no /sys.
+ * bin -> usr/bin) as its lowest layer, the overlay on /usr the host's or an image's /usr.  Frozen
+ * layers of a checkpoint lie between, newest first.  Folders in which the agent may add things are
+ * the agent's in the skeleton, also those of /usr (its layer usr/).  /proc is private with
+ * kernel-wide files masked; /dev holds null, zero, full, random, urandom and tty, a devpts of its
+ * own and shm; there is no /sys.
  *
  * Before Linux 6.6 a tmpfs has no user attributes, and an overlay on it can neither rename nor
  * remove a folder that a lower layer has too.  There the agent's folders are not in the skeleton
@@ -49,6 +49,7 @@ struct mounts_plan {
     size_t lower_count;
     bool alone;               /* not mounts_opaque(): the writable layer has the agent's folders */
     struct layer_copy *saved; /* then: what to lay into it first, or NULL; its trees have no `to` */
+    const char *usr;          /* what is shown as /usr: the host's, or an image's */
     uint64_t disk_bytes;
     uint64_t inodes;
     struct mounts_dir dirs[MOUNTS_DIRS_MAX];

@@ -124,19 +124,50 @@ static bool prepare(struct backend *b, struct error *err)
     return ok;
 }
 
-const char *backend_skeleton(struct backend *b, struct error *err)
+static struct backend_root *find_root_locked(struct backend *b, const char *path)
 {
-    const char *path = NULL;
+    for (size_t i = 0; i < b->root_count; i++)
+        if (strcmp(b->roots[i].path, path) == 0)
+            return &b->roots[i];
+    return NULL;
+}
+
+static struct backend_root *add_root_locked(struct backend *b, const char *path, struct error *err)
+{
+    struct backend_root *root = &b->roots[b->root_count];
+
+    if (b->root_count == BACKEND_ROOTS) {
+        error_set(err, ERR_LIMIT, "sandboxes of %u images are the most one server makes",
+                  BACKEND_ROOTS - 1);
+        return NULL;
+    }
+    root->path = strdup(path);
+    if (!root->path) {
+        error_set(err, ERR_NOMEM, "the root file system of sandboxes");
+        return NULL;
+    }
+    root->skeleton = skeleton_new(b->cache_dir, path, b->host_uid, b->host_gid, err);
+    if (!root->skeleton) {
+        free(root->path);
+        return NULL;
+    }
+    b->root_count++;
+    return root;
+}
+
+const char *backend_skeleton(struct backend *b, const char *path, struct error *err)
+{
+    struct backend_root *root;
 
     pthread_mutex_lock(&b->prepare_lock);
-    if (!b->skeleton)
-        b->skeleton = skeleton_new(b->cache_dir, "/", b->host_uid, b->host_gid, err);
-    if (b->skeleton)
-        path = skeleton_path(b->skeleton);
-    else
-        error_prefix(err, "make the root file system of sandboxes");
+    root = find_root_locked(b, path);
+    if (!root)
+        root = add_root_locked(b, path, err);
     pthread_mutex_unlock(&b->prepare_lock);
-    return path;
+    if (root)
+        return skeleton_path(root->skeleton);
+    error_prefix(err, "make the root file system of sandboxes");
+    return NULL;
 }
 
 void backend_sweep(struct backend *b)
@@ -289,7 +320,10 @@ static void backend_free(struct computer_backend *base)
     notify_free(b->notify);
     launcher_free(b->launcher);
     checkpoints_free(b->checkpoints);
-    skeleton_free(b->skeleton);
+    for (size_t i = 0; i < b->root_count; i++) {
+        skeleton_free(b->roots[i].skeleton);
+        free(b->roots[i].path);
+    }
     fd_close(b->guest_fd);
     cgroup_host_free(b->groups);
     server_lock_free(b->lock);
@@ -345,6 +379,8 @@ struct computer_backend *sandbox_backend_new(const struct sandbox_config *config
         .free = backend_free,
     };
     b->loop = config->loop;
+    b->image = config->image;
+    b->image_arg = config->image_arg;
     b->guest_image = config->guest_image;
     b->guest_image_len = config->guest_image_len;
     b->guest_fd = -1;

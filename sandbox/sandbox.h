@@ -19,8 +19,14 @@ enum sandbox_cgroup_mode {
     SANDBOX_CGROUP_NONE, /* resource limits and watching only */
 };
 
+/** Where the root file system of the image @name lies (its /usr, and what programs need of its
+ *  /etc): an absolute path for free().  NULL with what to do. */
+typedef char *sandbox_image_fn(void *arg, const char *name, struct error *err);
+
 struct sandbox_config {
     struct loop *loop;
+    sandbox_image_fn *image; /* NULL: there are no images, the host's /usr serves */
+    void *image_arg;
     const char *state_dir;   /* checkpoints; made when missing, mode 0700 */
     const char *runtime_dir; /* stage mount point, server lock, cgroup notes; likewise */
     const char *cache_dir;   /* the skeleton root file system; likewise */

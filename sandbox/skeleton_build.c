@@ -272,6 +272,7 @@ static bool make_usr_links(int dirfd, int host_fd, struct error *err)
 
 struct copy {
     size_t bytes, entries;
+    bool follow; /* what a link says can be looked up: the source is this system's own root */
 };
 
 /** "https://user:password@host/": not for a sandbox to read. */
@@ -330,12 +331,12 @@ static bool copy_link(struct copy *c, int from, const char *name, int to, struct
     if (n <= 0)
         return true;
     target[n] = '\0';
-    if (n >= LINK_LONG && is_small_file(from, name))
+    if (c->follow && n >= LINK_LONG && is_small_file(from, name))
         return copy_file(c, from, name, to, err);
     if (*target == '/' && strncmp(target, "/usr/", 5) != 0 && strncmp(target, "/etc/", 5) != 0 &&
         strncmp(target, "/bin/", 5) != 0 && strncmp(target, "/lib", 4) != 0 &&
         strncmp(target, "/sbin/", 6) != 0 && strcmp(target, "/dev/null") != 0)
-        return copy_file(c, from, name, to, err);
+        return !c->follow || copy_file(c, from, name, to, err);
     if (symlinkat(target, to, name) != 0 && errno != EEXIST)
         return error_set_errno(err, errno, "link %s", name);
     return true;
@@ -439,9 +440,18 @@ static bool make_agent_folders(int dirfd, uid_t uid, gid_t gid, struct error *er
     return true;
 }
 
+/* Elsewhere, as in an image's tree, a link means something below that tree. */
+static bool is_our_root(int fd)
+{
+    struct stat given, root;
+
+    return fstat(fd, &given) == 0 && stat("/", &root) == 0 && given.st_dev == root.st_dev &&
+           given.st_ino == root.st_ino;
+}
+
 bool skeleton_build(int dirfd, int host_fd, uid_t uid, gid_t gid, struct error *err)
 {
-    struct copy c = { .bytes = 0 };
+    struct copy c = { .follow = is_our_root(host_fd) };
     bool opaque = mounts_opaque();
 
     if (fchmod(dirfd, 0755) != 0)

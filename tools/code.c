@@ -14,29 +14,28 @@ struct run_args {
 
 static const struct json_field run_fields[] = {
     { .name = "language",
-      .description = "Language of the code",
       .kind = JSON_KIND_ENUM,
       .required = true,
       .offset = offsetof(struct run_args, language),
       .choices = code_language_names },
     { .name = "code",
-      .description = "One cell. Empty: wait for the cell that is still running and get its result",
+      .description = "One cell. Empty: wait for the one still running",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct run_args, code),
       .min = 0,
       .max = 1000000 },
     { .name = "context",
-      .description = "Name of the notebook: each has a state of its own (default \"default\")",
+      .description = "Name of the notebook, which has a state of its own",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct run_args, context),
       .min = 1,
       .max = CODE_NAME_MAX },
     { .name = "restart",
-      .description = "End the context, with whatever runs in it, and begin anew; code may be empty",
+      .description = "End the context and what runs in it, begin anew",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct run_args, restart) },
     { .name = "timeout_ms",
-      .description = "Interrupt the cell after this time (default: never)",
+      .description = "Interrupt the cell then (default: never)",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct run_args, timeout_ms),
       .min = 1,
@@ -47,8 +46,8 @@ static const struct json_field run_fields[] = {
 
 static bool name_ok(const char *name)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                  "_-.";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
 
     return name[strspn(name, allowed)] == '\0';
 }
@@ -76,10 +75,10 @@ static bool await_earlier(struct tool_call *call, const struct run_args *a,
 {
     if (code_context_state(ctx, NULL) != CODE_IDLE)
         return finish(call, ctx, w, err);
-    return error_set(err, ERR_INVALID,
-                     "no cell is running in context \"%s\" of %s, and none has a result to tell; "
-                     "send \"code\"",
-                     code_context_name(ctx), code_language_names[a->language]);
+    return error_set(
+        err, ERR_INVALID,
+        "no cell is running in context \"%s\" of %s, and none has a result to tell; send \"code\"",
+        code_context_name(ctx), code_language_names[a->language]);
 }
 
 static bool run_cell(struct tool_call *call, const struct run_args *a, struct code_context *ctx,
@@ -100,12 +99,11 @@ static bool run_cell(struct tool_call *call, const struct run_args *a, struct co
         state = code_context_state(ctx, NULL);
     }
     if (state == CODE_RUNNING)
-        return error_set(
-            err, ERR_BUSY,
-            "context \"%s\" of %s is still running an earlier cell. Call code_run with "
-            "the same context and \"code\":\"\" to wait for its result, use another "
-            "context, or send \"restart\":true to end it",
-            code_context_name(ctx), code_language_names[a->language]);
+        return error_set(err, ERR_BUSY,
+                         "context \"%s\" of %s is still running an earlier cell. Call code_run "
+                         "with the same context and \"code\":\"\" to wait for its result, use "
+                         "another context, or send \"restart\":true to end it",
+                         code_context_name(ctx), code_language_names[a->language]);
     if (state == CODE_FINISHED && !code_result_finished(call, ctx, true, &call->wait, err))
         return false;
     if (!code_context_begin(ctx, c, a->code, a->timeout_ms * CLOCK_NS_PER_MS, &call->wait, err))

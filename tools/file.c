@@ -87,29 +87,26 @@ const char *const file_encodings[] = { "text", "base64", NULL };
 static const struct tool tools[] = {
     { .name = "file_read",
       .title = "Read a file",
-      .description =
-          "Read a file in your computer: text (whole, or lines from_line to to_line, or bytes from "
-          "offset), images as images. A relative path is below /workspace. Long text is cut with a "
-          "note how to go on.",
+      .description = "Read a file in your computer: text (whole, or lines from_line to to_line, or "
+                     "bytes from offset), images as images. A relative path is below /workspace. "
+                     "Long text is cut with a note how to go on.",
       .fields = file_read_fields,
       .args_size = sizeof(struct file_read_args),
       .flags = TOOL_READS | TOOL_IDEMPOTENT,
       .handler = file_read },
     { .name = "file_write",
       .title = "Write a file",
-      .description =
-          "Write a file in your computer, whole or not at all; missing folders are made. For "
-          "a change in an existing file, file_edit is shorter.",
+      .description = "Write a file in your computer, whole or not at all; missing folders are "
+                     "made. For a change in an existing file, file_edit is shorter.",
       .fields = file_write_fields,
       .args_size = sizeof(struct file_write_args),
       .flags = TOOL_DESTROYS | TOOL_IDEMPOTENT,
       .handler = file_write },
     { .name = "file_edit",
       .title = "Edit a file",
-      .description =
-          "Replace an exact piece of text in a file and get the change as a unified diff. "
-          "old_text must occur exactly once (or use replace_all), white space included. "
-          "dry_run shows the diff without writing.",
+      .description = "Replace an exact piece of text in a file and get the change as a unified "
+                     "diff. old_text must occur exactly once (or use replace_all), white space "
+                     "included. dry_run shows the diff without writing.",
       .fields = file_edit_fields,
       .args_size = sizeof(struct file_edit_args),
       .flags = TOOL_DESTROYS,
@@ -124,20 +121,18 @@ static const struct tool tools[] = {
       .handler = file_list },
     { .name = "file_search",
       .title = "Search in files",
-      .description =
-          "Search the text of files below a folder for an extended regular expression (or "
-          "literal text) and get file:line:text, with lines of context if wanted. Binary "
-          "files and .git are skipped.",
+      .description = "Search the text of files below a folder for an extended regular expression "
+                     "(or literal text) and get file:line:text, with lines of context if wanted. "
+                     "Binary files and .git are skipped.",
       .fields = file_search_fields,
       .args_size = sizeof(struct file_search_args),
       .flags = TOOL_READS | TOOL_IDEMPOTENT,
       .handler = file_search },
     { .name = "file_transfer",
       .title = "Exchange files with the user's machine",
-      .description =
-          "Copy one file from the user's machine into your computer (upload) or from it to "
-          "the user's machine (download). Works only in folders that the user's "
-          "configuration or the MCP client allows; the error names them.",
+      .description = "Copy one file from the user's machine into your computer (upload) or from it "
+                     "to the user's machine (download). Works only in folders that the user's "
+                     "configuration or the MCP client allows; the error names them.",
       .fields = file_transfer_fields,
       .args_size = sizeof(struct file_transfer_args),
       .flags = TOOL_DESTROYS | TOOL_HOST,

@@ -13,28 +13,25 @@
 
 const struct json_field file_edit_fields[] = {
     { .name = "path",
-      .description = "Path of the file",
       .kind = JSON_KIND_STRING,
       .required = true,
       .offset = offsetof(struct file_edit_args, path),
       .min = 1,
       .max = 4096 },
     { .name = "old_text",
-      .description = "Text to replace, exactly as it stands in the file",
+      .description = "Exactly as it stands in the file",
       .kind = JSON_KIND_TEXT,
       .required = true,
       .offset = offsetof(struct file_edit_args, old_text) },
     { .name = "new_text",
-      .description = "What to put there; \"\" removes it",
+      .description = "\"\" removes it",
       .kind = JSON_KIND_TEXT,
       .required = true,
       .offset = offsetof(struct file_edit_args, new_text) },
     { .name = "replace_all",
-      .description = "Replace every occurrence",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct file_edit_args, replace_all) },
     { .name = "dry_run",
-      .description = "Only show the diff",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct file_edit_args, dry_run) },
     TOOLKIT_COMPUTER_FIELD(struct file_edit_args),
@@ -92,12 +89,11 @@ static bool not_found(const struct buf *text, const struct file_edit_args *a, co
     size_t line = find_loosely(text, &a->old_text);
 
     if (line > 0)
-        return error_set(
-            err, ERR_INVALID,
-            "old_text is not in %s as given, but it stands at line %zu with other white "
-            "space; read that place with file_read {\"path\":\"%s\",\"from_line\":%zu} and copy "
-            "it exactly",
-            path, line, a->path, line);
+        return error_set(err, ERR_INVALID,
+                         "old_text is not in %s as given, but it stands at line %zu with other "
+                         "white space; read that place with file_read "
+                         "{\"path\":\"%s\",\"from_line\":%zu} and copy it exactly",
+                         path, line, a->path, line);
     return error_set(
         err, ERR_INVALID,
         "old_text is not in %s; read the file with file_read and copy the text exactly", path);
@@ -131,12 +127,11 @@ static bool check_places(const struct buf *text, const struct file_edit_args *a,
                          "old_text occurs %zu times in %s; at most %d can be replaced", count, path,
                          PLACES_MAX);
     if (count > 1 && !a->replace_all)
-        return error_set(
-            err, ERR_INVALID,
-            "old_text occurs %zu times in %s (lines %zu, %zu%s); add lines around it until "
-            "it is the only one, or send replace_all",
-            count, path, line_of(text, places[0]), line_of(text, places[1]),
-            count > 2 ? ", …" : "");
+        return error_set(err, ERR_INVALID,
+                         "old_text occurs %zu times in %s (lines %zu, %zu%s); add lines around it "
+                         "until it is the only one, or send replace_all",
+                         count, path, line_of(text, places[0]), line_of(text, places[1]),
+                         count > 2 ? ", …" : "");
     return true;
 }
 

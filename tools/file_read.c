@@ -16,21 +16,19 @@
 
 const struct json_field file_read_fields[] = {
     { .name = "path",
-      .description = "Path of the file",
       .kind = JSON_KIND_STRING,
       .required = true,
       .offset = offsetof(struct file_read_args, path),
       .min = 1,
       .max = 4096 },
     { .name = "from_line",
-      .description = "First line, from 1",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct file_read_args, from_line),
       .min = 1,
       .max = INT64_MAX,
       .fallback = 1 },
     { .name = "to_line",
-      .description = "Last line (default: as many as fit)",
+      .description = "Default: as many as fit",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct file_read_args, to_line),
       .min = 1,
@@ -44,14 +42,13 @@ const struct json_field file_read_fields[] = {
       .max = INT64_MAX,
       .fallback = -1 },
     { .name = "bytes",
-      .description = "With offset: how many",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct file_read_args, bytes),
       .min = 1,
       .max = 24000, /* in base64 with the line below it still one answer */
       .fallback = 16384 },
     { .name = "encoding",
-      .description = "base64 for the exact bytes (with offset)",
+      .description = "base64: exact bytes, with offset",
       .kind = JSON_KIND_ENUM,
       .offset = offsetof(struct file_read_args, encoding),
       .choices = file_encodings },
@@ -88,11 +85,10 @@ static bool read_bytes(struct tool_call *call, const struct file_read_args *a, s
     buf_printf(&tail, "[bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, offset, offset + data.len,
                st.size);
     if (repaired > 0)
-        buf_printf(
-            &tail,
-            "; %ld pieces were not valid UTF-8 and are shown as U+FFFD, encoding base64 gives "
-            "the exact bytes",
-            repaired);
+        buf_printf(&tail,
+                   "; %ld pieces were not valid UTF-8 and are shown as U+FFFD, encoding base64 "
+                   "gives the exact bytes",
+                   repaired);
     buf_append_char(&tail, ']');
     return (out.len == 0 || result_text(call->result, out.data, out.len, NULL, err)) &&
            note(call, err, &tail);
@@ -103,9 +99,9 @@ static bool scale_inside(struct tool_call *call, struct computer *c, const char 
                          struct buf *out)
 {
     static const char script[] =
-        "import sys,io\nfrom PIL import Image\nim=Image.open(sys.argv[1])\n"
-        "im.thumbnail((1568,1568))\nb=io.BytesIO()\nim.convert('RGBA').save(b,'PNG')\n"
-        "sys.stdout.buffer.write(b.getvalue())\n";
+        "import sys,io\nfrom PIL import "
+        "Image\nim=Image.open(sys.argv[1])\nim.thumbnail((1568,1568))\nb=io.BytesIO()\nim.convert('"
+        "RGBA').save(b,'PNG')\nsys.stdout.buffer.write(b.getvalue())\n";
     const char *const python[] = { "python3", "-c", script, path, NULL };
     const char *const magick[] = { "convert", path, "-resize", "1568x1568>", "png:-", NULL };
     const char *const *const ways[] = { python, magick };
@@ -171,9 +167,9 @@ static bool read_image(struct tool_call *call, struct computer *c, const char *p
     }
     return error_set(err, ERR_LIMIT,
                      "%s is an image of %u x %u pixels and %" PRIu64
-                     " bytes; at most %u pixels on the long "
-                     "edge and %u bytes can be shown. Make a smaller copy (PIL and ImageMagick are "
-                     "not in this computer), or read its bytes with offset and encoding base64",
+                     " bytes; at most %u pixels on the long edge and %u bytes can be shown. Make a "
+                     "smaller copy (PIL and ImageMagick are not in this computer), or read its "
+                     "bytes with offset and encoding base64",
                      path, w, h, size, IMAGE_EDGE_MAX, LIMIT_IMAGE_BYTES);
 }
 
@@ -331,29 +327,27 @@ static const char *const write_modes[] = { "replace", "append", "create", NULL }
 
 const struct json_field file_write_fields[] = {
     { .name = "path",
-      .description = "Path of the file",
       .kind = JSON_KIND_STRING,
       .required = true,
       .offset = offsetof(struct file_write_args, path),
       .min = 1,
       .max = 4096 },
     { .name = "content",
-      .description = "The whole content",
       .kind = JSON_KIND_TEXT,
       .required = true,
       .offset = offsetof(struct file_write_args, content) },
     { .name = "mode",
-      .description = "replace it, append to it, or create it only if it does not exist",
+      .description = "create: only if it does not exist",
       .kind = JSON_KIND_ENUM,
       .offset = offsetof(struct file_write_args, mode),
       .choices = write_modes },
     { .name = "encoding",
-      .description = "base64: content is base64 of the bytes",
+      .description = "Of content",
       .kind = JSON_KIND_ENUM,
       .offset = offsetof(struct file_write_args, encoding),
       .choices = file_encodings },
     { .name = "executable",
-      .description = "Make a new file executable",
+      .description = "For a new file",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct file_write_args, executable) },
     TOOLKIT_COMPUTER_FIELD(struct file_write_args),

@@ -24,27 +24,26 @@ static const char *const directions[] = { "upload", "download", NULL };
 
 const struct json_field file_transfer_fields[] = {
     { .name = "direction",
-      .description = "upload: host_path to path. download: path to host_path",
+      .description = "upload: host_path to path",
       .kind = JSON_KIND_ENUM,
       .required = true,
       .offset = offsetof(struct file_transfer_args, direction),
       .choices = directions },
     { .name = "host_path",
-      .description = "Absolute path on the user's machine",
+      .description = "On the user's machine, absolute",
       .kind = JSON_KIND_STRING,
       .required = true,
       .offset = offsetof(struct file_transfer_args, host_path),
       .min = 1,
       .max = 4096 },
     { .name = "path",
-      .description = "Path in the computer",
       .kind = JSON_KIND_STRING,
       .required = true,
       .offset = offsetof(struct file_transfer_args, path),
       .min = 1,
       .max = 4096 },
     { .name = "overwrite",
-      .description = "For download: replace an existing file",
+      .description = "For download",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct file_transfer_args, overwrite) },
     TOOLKIT_COMPUTER_FIELD(struct file_transfer_args),
@@ -157,11 +156,10 @@ static bool refuse_path(const json_t *roots, const struct file_transfer_args *a,
     json_array_foreach (roots, i, item)
         buf_printf(&list, "%s%s", i > 0 ? ", " : "", json_string_value(item));
     if (list.len == 0)
-        return error_set(
-            err, ERR_DENIED,
-            "no folder of the user's machine is open for %s; the user can name some in the "
-            "configuration (%s)",
-            directions[a->direction], key);
+        return error_set(err, ERR_DENIED,
+                         "no folder of the user's machine is open for %s; the user can name some "
+                         "in the configuration (%s)",
+                         directions[a->direction], key);
     return error_set(err, ERR_DENIED,
                      "%s is in no folder that is open for %s; those are: %s (configuration key %s)",
                      a->host_path, directions[a->direction], buf_str(&list), key);
@@ -287,10 +285,10 @@ static bool write_host(int root, const char *rest, const struct file_transfer_ar
     ok = fd_set_nonblock(fd, false, err) && fd_write_all(fd, buf_str(data), data->len, err);
     if (ok && syscall(SYS_renameat2, dir, temporary.text, dir, name, a->overwrite ? 0 : 1) < 0) {
         ok = errno == EEXIST
-                 ? error_set(err, ERR_EXISTS,
-                             "%s exists on the user's machine; send overwrite if it is to "
-                             "be replaced",
-                             a->host_path)
+                 ? error_set(
+                       err, ERR_EXISTS,
+                       "%s exists on the user's machine; send overwrite if it is to be replaced",
+                       a->host_path)
                  : error_set_errno(err, errno, "put %s in place", a->host_path);
     }
     if (!ok)
@@ -309,11 +307,10 @@ static bool download(struct tool_call *call, const struct file_transfer_args *a,
     if (root < 0)
         return false;
     if (hidden_component(rest))
-        return error_set(
-            err, ERR_DENIED,
-            "%s: files and folders whose names begin with a dot are not written on the "
-            "user's machine, because programs obey them; choose another name",
-            a->host_path);
+        return error_set(err, ERR_DENIED,
+                         "%s: files and folders whose names begin with a dot are not written on "
+                         "the user's machine, because programs obey them; choose another name",
+                         a->host_path);
     if (!guest_read_file(computer_guest(c), "/", path, 0, LIMIT_FILE_TRANSFER + 1, &data, &st,
                          &call->wait, err))
         return file_explain(err, path);

@@ -19,16 +19,17 @@ extern const struct toolset toolset_storage;
 extern const struct toolset toolset_memory;
 extern const struct toolset toolset_llm;
 extern const struct toolset toolset_agent;
+extern const struct toolset toolset_desktop;
 
 /** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an
  * unknown one and lists those that exist. */
 NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
 
 /** The optional argument that every tool with a computer has. */
-#define TOOLKIT_COMPUTER_FIELD(type)                                                  \
-    {                                                                                 \
-        .name = "computer", .description = "From computer_create; default: your own", \
-        .kind = JSON_KIND_STRING, .offset = offsetof(type, computer)                  \
+#define TOOLKIT_COMPUTER_FIELD(type)                                                      \
+    {                                                                                     \
+        .name = "computer", .description = "Default: your own", .kind = JSON_KIND_STRING, \
+        .offset = offsetof(type, computer)                                                \
     }
 
 /** The computer that is meant; @handle may be NULL.  A reference. */
@@ -78,3 +79,18 @@ struct toolkit_span {
  * middle is left out and a line says how to read it.  False: out of memory. */
 NODISCARD bool toolkit_output(struct buf *out, struct run *run, enum wire_stream stream, bool page,
                               struct toolkit_span *span);
+
+/** A program that is run to its end for what it prints. */
+struct toolkit_program {
+    const char *const *argv;
+    const char *input; /* for its standard input; NULL: none */
+    size_t input_len;
+    size_t max; /* bytes of output, both streams together; more is ERR_LIMIT */
+    int64_t timeout_ns;
+};
+
+/** *ret_code: its exit code.  ERR_NOT_FOUND where the computer has no such program; ERR_TIMEOUT;
+ *  ERR_IO when it ended otherwise. */
+NODISCARD bool toolkit_program(struct tool_call *call, struct computer *c,
+                               const struct toolkit_program *program, struct buf *out,
+                               int *ret_code, struct error *err);

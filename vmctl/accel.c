@@ -53,22 +53,32 @@ static void add_processor(struct sha256 *h)
     free(text);
 }
 
+bool accel_add_host(struct sha256 *h)
+{
+    struct utsname host;
+
+    if (uname(&host) != 0)
+        return false;
+    sha256_add(h, host.release, strlen(host.release));
+    sha256_add(h, host.version, strlen(host.version));
+    add_processor(h);
+    return true;
+}
+
 static bool make_key(const struct accel_query *q, char ret[SHA256_HEX])
 {
     uint8_t digest[SHA256_BYTES];
-    struct utsname host;
     struct sha256 h;
     struct stat st;
 
     sha256_init(&h);
-    if (stat(q->program, &st) != 0 || uname(&host) != 0)
+    if (stat(q->program, &st) != 0)
         return false;
     add_file(&h, &st);
     if (q->kernel_fd >= 0 && fstat(q->kernel_fd, &st) == 0)
         add_file(&h, &st);
-    sha256_add(&h, host.release, strlen(host.release));
-    sha256_add(&h, host.version, strlen(host.version));
-    add_processor(&h);
+    if (!accel_add_host(&h))
+        return false;
     sha256_end(&h, digest);
     sha256_hex(digest, ret);
     return true;

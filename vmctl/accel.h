@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "kernel/base/clock.h"
+#include "kernel/base/sha256.h"
 #include "vmctl/vm.h"
 
 /* A guest that runs under KVM has said HELLO after less than a second. */
@@ -46,6 +47,10 @@ bool accel_boot(void *arg, const struct wait *w, struct error *err);
 
 /** The group that may use the device, for struct vm_spec; 0 when there is none. */
 gid_t accel_group(void);
+
+/** What decides how a guest runs under KVM: the host's kernel, the processor and its features.  For
+ *  keys of what is kept. */
+NODISCARD bool accel_add_host(struct sha256 *h);
 
 /** The rate of this processor's time stamp counter, measured within 20 ms; 0 where that is not
  *  possible.  For struct argv_spec. */

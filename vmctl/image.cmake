@@ -1,6 +1,6 @@
 # Images: the store, and building them.
 aios_module(image
-  SOURCES image.c image_build.c image_program.c image_recipe.c
+  SOURCES image.c image_build.c image_program.c image_recipe.c image_tree.c
   PUBLIC computer)
 target_compile_definitions(image PRIVATE AIOS_RECIPES="${CMAKE_SOURCE_DIR}/images")
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/images/base ${CMAKE_SOURCE_DIR}/images/desktop

@@ -20,6 +20,7 @@
 #define IMAGE_ARCHIVE  "root.tar"  /* the same tree */
 #define IMAGE_KERNEL   "vmlinuz"
 #define IMAGE_MODULES  "modules" /* holds one folder, named by the kernel's release */
+#define IMAGE_TREE     "tree"    /* the same, unpacked, where somebody wanted it */
 #define IMAGE_HASH_LEN 64u
 
 /** @hash is borrowed for the call; @record too, NULL when it cannot be read. */
@@ -60,3 +61,9 @@ NODISCARD char *image_begin(const char *dir, const char *hash, struct error *err
  */
 NODISCARD bool image_seal(const char *dir, const char *hash, const char *work, json_t *about,
                           struct error *err);
+
+/** The folder with the image's tree, for free(): unpacked from its archive at the first need, all
+ *  of it the caller's user's, which takes seconds.  Takes the lock.  ERR_NOT_FOUND says how to
+ *  build @which. */
+NODISCARD char *image_tree(const char *dir, const char *which, int64_t deadline_ns,
+                           struct error *err);

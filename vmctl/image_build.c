@@ -410,7 +410,8 @@ static json_t *describe(const struct work *w, struct error *err)
     status = fd_read_file(AT_FDCWD, path, STATUS_MAX, &len, err);
     if (!status)
         return NULL;
-    if (!about || !versions || !add_versions(versions, status)) {
+    if (!about || !versions || !add_versions(versions, status) ||
+        json_object_update_missing(about, w->recipe.machine) != 0) {
         error_set(err, ERR_NOMEM, "the record of an image");
         return NULL;
     }

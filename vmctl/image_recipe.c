@@ -21,7 +21,9 @@
 
 struct settings {
     const char *description, *kernel;
-    int64_t disk_mib;
+    int64_t disk_mib, memory_mib;
+    json_t *env;
+    bool screen;
 };
 
 static const struct json_field fields[] = {
@@ -31,6 +33,12 @@ static const struct json_field fields[] = {
       offsetof(struct settings, kernel), 1, 100 },
     { "disk_mib", "the size of the disk", JSON_KIND_INT, false, offsetof(struct settings, disk_mib),
       256, 1 << 20, DISK_MIB },
+    { "memory_mib", "the usual memory of its virtual machines", JSON_KIND_INT, false,
+      offsetof(struct settings, memory_mib), 64, 1 << 20 },
+    { "env", "variables that programs in them find", JSON_KIND_MAP, false,
+      offsetof(struct settings, env), 0, 100 },
+    { "screen", "whether they have a screen", JSON_KIND_BOOL, false,
+      offsetof(struct settings, screen) },
     { .name = NULL },
 };
 
@@ -69,6 +77,21 @@ static bool read_packages(char *text, char **ret, struct error *err)
     return *ret || error_set(err, ERR_NOMEM, "a recipe");
 }
 
+/* What is said of machines goes into the image's record as it stands. */
+static json_t *about_machines(const json_t *object)
+{
+    static const char *const keys[] = { "memory_mib", "env", "screen" };
+    CLEANUP(json_decrefp) json_t *about = json_object();
+
+    for (size_t i = 0; about && i < ARRAY_LEN(keys); i++) {
+        json_t *value = json_object_get(object, keys[i]);
+
+        if (value && json_object_set(about, keys[i], value) != 0)
+            return NULL;
+    }
+    return STEAL(about);
+}
+
 static bool read_settings(const char *text, size_t len, struct image_recipe *r, struct error *err)
 {
     CLEANUP(json_decrefp) json_t *object = text ? json_parse(text, len, err) : NULL;
@@ -84,7 +107,8 @@ static bool read_settings(const char *text, size_t len, struct image_recipe *r, 
     r->description = strdup(s.description ? s.description : "");
     r->kernel = strdup(s.kernel ? s.kernel : KERNEL);
     r->disk_mib = (uint64_t)s.disk_mib;
-    return (r->description && r->kernel) || error_set(err, ERR_NOMEM, "a recipe");
+    r->machine = about_machines(object);
+    return (r->description && r->kernel && r->machine) || error_set(err, ERR_NOMEM, "a recipe");
 }
 
 static void hash_part(struct sha256 *h, const char *what, const void *data, size_t len)
@@ -250,6 +274,7 @@ void image_recipe_fini(struct image_recipe *r)
     free(r->description);
     free(r->packages);
     free(r->kernel);
+    json_decref(r->machine);
     free(r->script);
     *r = (struct image_recipe){ .name = NULL };
 }

@@ -2,13 +2,15 @@
  * image_recipe - what an image is made of: a folder with packages, recipe.json and a script.
  *
  *   packages     one Debian package a line; "#" begins a comment
- *   recipe.json  description, kernel (a Debian package), disk_mib; optional as a whole
+ *   recipe.json  description, kernel (a Debian package), disk_mib, and what its virtual machines
+ *                are like: memory_mib, env, screen; optional as a whole
  *   script       run as root by /bin/sh inside the new system; optional
  *
  * Ownership: image_recipe_load() fills, image_recipe_fini() frees.  Threads: any.
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdint.h>
 
 #include "kernel/base/error.h"
@@ -21,6 +23,7 @@ struct image_recipe {
     char *kernel;
     char *script; /* "" when there is none */
     uint64_t disk_mib;
+    json_t *machine; /* an object: memory_mib, env, screen, those that are said */
     char hash[SHA256_HEX];
 };
 

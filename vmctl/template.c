@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,25 +14,15 @@
 #include "kernel/base/fd.h"
 #include "kernel/base/id.h"
 #include "vmctl/overlay.h"
+#include "vmctl/template_internal.h"
 
 #define STATE_NAME     "state"
 #define FIRST_PING_NS  (20 * CLOCK_NS_PER_MS)
 #define LATER_PING_NS  (200 * CLOCK_NS_PER_MS)
 #define ENTROPY_BYTES  64u
+#define WARM_RUNS      2 /* the emulator remembers what it has seen twice */
 #define MACHINE_ID_HEX 33u
 #define SEALS          (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
-
-struct template
-{
-    atomic_uint refs;
-    struct vm_spec spec; /* of clones */
-    char *program;
-    char *append;
-    char *overlay_dir;
-    int kernel_fd, initrd_fd, base_fd;
-    int memory_fd, state_fd, frozen_fd;
-    uint64_t disk_bytes; /* 0: no disk */
-};
 
 /* ---- saving and restoring ---- */
 
@@ -96,13 +85,15 @@ static bool await_idle(struct vm *vm, const struct vm_spec *spec, const struct w
         return false;
     (void)fd_steal(&stream);
     /* An answer shows that nothing of ours is still under way in either direction. */
-    if (!guest_ready(g, w, err) || !guest_sync(g, w, err) || !guest_ping(g, w, err))
+    if (!guest_ready(g, w, err))
+        return error_prefix(err, "boot the template");
+    template_warm(g, w); /* what it reads of the disk is in the memory of every clone */
+    if (!guest_sync(g, w, err) || !guest_ping(g, w, err))
         return error_prefix(err, "boot the template");
     return vm_halt(vm, w, err);
 }
 
-static bool freeze(struct template *t, struct vm_spec *spec, const struct wait *w,
-                   struct error *err)
+static bool boot(struct template *t, struct vm_spec *spec, const struct wait *w, struct error *err)
 {
     CLEANUP(vm_freep) struct vm *vm = vm_start(spec, NULL, NULL, w, err);
 
@@ -128,9 +119,11 @@ static int open_again(int fd, struct error *err)
     return again;
 }
 
-/* What the first machine has written to its disk lies under the disks of all clones. */
-static bool freeze_disk(struct template *t, int overlay, struct error *err)
+bool template_freeze(struct template *t, int overlay, struct error *err)
 {
+    if (!seal(t->memory_fd, err) || !seal(t->state_fd, err))
+        return false;
+    t->spec.argv.incoming = true;
     if (overlay < 0)
         return true;
     if (!t->overlay_dir && !seal(overlay, err))
@@ -203,12 +196,10 @@ static bool make_overlay(const struct template *t, int *ret, struct error *err)
     return *ret >= 0;
 }
 
-struct template *template_make(const struct vm_spec *spec, const char *overlay_dir,
-                               const struct wait *w, struct error *err)
+struct template *template_new(const struct vm_spec *spec, const char *overlay_dir,
+                              struct error *err)
 {
     CLEANUP(template_unrefp) struct template *t = calloc(1, sizeof *t);
-    CLEANUP(fd_closep) int overlay = -1;
-    struct vm_spec first;
 
     assert(spec->argv.ram_fd < 0 && !spec->argv.incoming && !spec->argv.stopped);
     assert(spec->argv.disk_fd < 0 && spec->argv.disk_frozen_fd < 0);
@@ -219,15 +210,25 @@ struct template *template_make(const struct vm_spec *spec, const char *overlay_d
     atomic_init(&t->refs, 1);
     t->kernel_fd = t->initrd_fd = t->base_fd = t->memory_fd = t->state_fd = t->frozen_fd = -1;
     if (!make_files(t, (uint64_t)spec->argv.memory_mib << 20, err) ||
-        !keep_spec(t, spec, overlay_dir, err) || !make_overlay(t, &overlay, err))
+        !keep_spec(t, spec, overlay_dir, err))
+        return NULL;
+    return STEAL(t);
+}
+
+struct template *template_make(const struct vm_spec *spec, const char *overlay_dir,
+                               const struct wait *w, struct error *err)
+{
+    CLEANUP(template_unrefp) struct template *t = template_new(spec, overlay_dir, err);
+    CLEANUP(fd_closep) int overlay = -1;
+    struct vm_spec first;
+
+    if (!t || !make_overlay(t, &overlay, err))
         return NULL;
     first = t->spec;
     first.argv.ram_shared = true;
     first.argv.disk_fd = overlay;
-    if (!freeze(t, &first, w, err) || !seal(t->memory_fd, err) || !seal(t->state_fd, err) ||
-        !freeze_disk(t, overlay, err))
+    if (!boot(t, &first, w, err) || !template_freeze(t, overlay, err))
         return NULL;
-    t->spec.argv.incoming = true;
     return STEAL(t);
 }
 
@@ -320,6 +321,22 @@ bool template_wake(struct guest *g, const char *host_name, const struct wait *w,
     return guest_reseed(g, entropy, sizeof entropy, w, err) &&
            guest_set_time(g, clock_wall_ns(), w, err) &&
            guest_set_name(g, host_name, machine_id, w, err);
+}
+
+void template_warm(struct guest *g, const struct wait *w)
+{
+    static const char *const argv[] = { "sh", "-c", ":", NULL };
+    static const char *const env[] = { "PATH=/usr/bin:/bin", NULL };
+    const struct guest_run_spec spec = { .argv = argv, .env = env, .cwd = "/", .ring_bytes = 4096 };
+
+    for (int i = 0; i < WARM_RUNS; i++) {
+        struct guest_run *run = guest_spawn(g, &spec, w, NULL);
+
+        if (!run)
+            return;
+        UNCHECKED(guest_run_wait(run, 0, NULL, w, NULL));
+        guest_run_unref(run);
+    }
 }
 
 /* ---- figures ---- */

@@ -41,6 +41,11 @@ NODISCARD struct vm *template_clone(struct template *t, vm_ended_fn *on_ended, v
 NODISCARD bool template_wake(struct guest *g, const char *host_name, const struct wait *w,
                              struct error *err);
 
+/** Run a program that does nothing, as a pool does for machines that wait in it: the emulator has
+ *  then translated what every run needs, which is most of what a first run takes.  Whether that
+ *  worked does not matter. */
+void template_warm(struct guest *g, const struct wait *w);
+
 struct template_size {
     uint64_t memory_bytes; /* that the memory file takes */
     uint64_t state_bytes;

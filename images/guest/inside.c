@@ -49,6 +49,7 @@ static const struct {
     [WIRE_THAW] = { machine_thaw, true },
     [WIRE_SYNC] = { machine_sync, true },
     [WIRE_SHUTDOWN] = { machine_shutdown, true },
+    [WIRE_LIMIT] = { machine_limit, true },
     [WIRE_DIAL] = { dial_request, false },
     [WIRE_WATCH] = { watch_request, false },
     [WIRE_READ] = { file_read, false },
@@ -109,6 +110,7 @@ static void say_hello(struct inside *in)
 bool inside_init(struct inside *in, const struct inside_options *opt)
 {
     in->inert = opt->inert;
+    in->user = opt->user;
     in->pid1 = getpid() == 1;
     in->tidy.run = on_tidy;
     in->up.source.fd = -1;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 
 #include "images/guest/egress.h"
 #include "images/guest/evloop.h"
@@ -32,10 +33,12 @@ struct inside {
     size_t run_count;
     size_t assembling_bytes;
     struct evloop_timer tidy;
-    bool leaving; /* asked to shut down: end once the answer is out */
-    bool pid1;    /* everything in this pid namespace is ours */
-    bool inert;   /* decode and keep state, but start, stop and connect to nothing */
-    int root_fd;  /* what "/" is for the file requests */
+    bool leaving;     /* asked to shut down: end once the answer is out */
+    bool pid1;        /* everything in this pid namespace is ours */
+    bool inert;       /* decode and keep state, but start, stop and connect to nothing */
+    int root_fd;      /* what "/" is for the file requests */
+    uid_t user;       /* whom programs run as; 0: as whom we run */
+    rlim_t processes; /* how many the user may have; 0: no limit */
 };
 
 struct inside_options {
@@ -43,6 +46,7 @@ struct inside_options {
     int listen_fd; /* proxy port, listening; taken on success; -1: none */
     const char *root;
     bool inert;
+    uid_t user;
 };
 
 /** Storage must be zeroed.  False with everything released but the descriptors of @opt.  HELLO goes

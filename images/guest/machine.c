@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -93,6 +94,17 @@ static int write_machine_id(const char *id)
     return error;
 }
 
+/* The file is none of the user's. */
+static int write_machine_id_as_root(const struct inside *in, const char *id)
+{
+    int error;
+
+    (void)setfsuid(in->user ? 0 : geteuid());
+    error = write_machine_id(id);
+    (void)setfsuid(in->user ? in->user : geteuid());
+    return error;
+}
+
 void machine_set_name(struct inside *in, uint32_t channel, struct wire_in *args)
 {
     char name[NAME_MAX_LEN + 1], id[NAME_MAX_LEN + 1];
@@ -106,7 +118,22 @@ void machine_set_name(struct inside *in, uint32_t channel, struct wire_in *args)
     else if (sethostname(name, strlen(name)) != 0)
         error = errno;
     else
-        error = write_machine_id(id);
+        error = write_machine_id_as_root(in, id);
+    lane_reply_to(in, channel, error, NULL, 0);
+}
+
+/* The kernel counts the user's processes, and ours are not among them. */
+void machine_limit(struct inside *in, uint32_t channel, struct wire_in *args)
+{
+    uint32_t processes = wire_get_u32(args);
+    int error = 0;
+
+    if (!wire_in_done(args))
+        error = EBADMSG;
+    else if (in->inert || !in->user)
+        error = EPERM;
+    else
+        in->processes = processes;
     lane_reply_to(in, channel, error, NULL, 0);
 }
 

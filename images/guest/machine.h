@@ -33,6 +33,7 @@ void machine_set_name(struct inside *in, uint32_t channel, struct wire_in *args)
 void machine_freeze(struct inside *in, uint32_t channel, struct wire_in *args);
 void machine_thaw(struct inside *in, uint32_t channel, struct wire_in *args);
 void machine_sync(struct inside *in, uint32_t channel, struct wire_in *args);
+void machine_limit(struct inside *in, uint32_t channel, struct wire_in *args);
 void machine_shutdown(struct inside *in, uint32_t channel, struct wire_in *args);
 
 /** A child has ended: perhaps one that syncs. */

@@ -1,12 +1,13 @@
 /*
  * aios-guest - the first program in a computer: serves the host over descriptor 3.
  *
- *   aios-guest [--sandbox] [--port N]
+ *   aios-guest [--sandbox] [--port N] [--user N]
  *
  * --sandbox is how it is started in a sandbox, and the default.  --port chooses another proxy port
- * than 3128, 0 none.  It ends when the stream does, and with it, since it is process 1, everything
- * that runs beside it.  Started as any other process it adopts what it starts, and kills that
- * at its end.
+ * than 3128, 0 none.  --user, in a virtual machine, is whom programs run as and whose files the
+ * host's requests are about, while the guest itself stays root.  It ends when the stream does, and
+ * with it, since it is process 1, everything that runs beside it.  Started as any other process it
+ * adopts what it starts, and kills that at its end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -74,7 +76,7 @@ static void say_last_words(void)
     }
 }
 
-static bool parse_port(const char *text, uint16_t *ret)
+static bool parse_number(const char *text, uint16_t *ret)
 {
     unsigned long v = 0;
 
@@ -84,13 +86,22 @@ static bool parse_port(const char *text, uint16_t *ret)
     return *text == '\0' && v <= UINT16_MAX;
 }
 
+/* As far as files go the guest is the user; its other powers stay. */
+static void become(uint16_t user)
+{
+    (void)setfsgid(user);
+    (void)setfsuid(user);
+}
+
 int main(int argc, char **argv)
 {
     struct inside_options opt = { .stream = STREAM, .listen_fd = -1, .root = "/" };
-    uint16_t port = EGRESS_PORT;
+    uint16_t port = EGRESS_PORT, user = 0;
 
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--port") && i + 1 < argc && parse_port(argv[i + 1], &port))
+        if (!strcmp(argv[i], "--port") && i + 1 < argc && parse_number(argv[i + 1], &port))
+            i++;
+        else if (!strcmp(argv[i], "--user") && i + 1 < argc && parse_number(argv[i + 1], &user))
             i++;
         else if (strcmp(argv[i], "--sandbox") != 0)
             return 2;
@@ -100,8 +111,11 @@ int main(int argc, char **argv)
     prepare_process();
     if (port != 0) /* without it programs are refused a connection, which is what they would get */
         opt.listen_fd = egress_listen(port);
+    opt.user = user;
     if (!inside_init(&inside, &opt))
         return 4;
+    if (user)
+        become(user);
     while (inside_turn(&inside, -1))
         continue;
     if (inside.leaving)

@@ -225,6 +225,8 @@ int spawn_start(struct inside *in, struct spawn_request *req, spawn_done_fn *don
         goto fail;
     s->req = *req;
     s->req.plan.report = pipe_fds[1];
+    s->req.plan.user = in->user;
+    s->req.plan.processes = in->processes;
     pid = clone(spawn_child, s->stack.base + STACK_BYTES, CLONE_VM | SIGCHLD, &s->req.plan);
     if (pid < 0)
         goto fail;

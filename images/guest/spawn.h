@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "images/guest/evloop.h"
@@ -35,7 +36,9 @@ struct spawn_plan {
     const char *path;   /* PATH of env */
     int fds[SPAWN_FDS]; /* become 0, 1 …; -1: as the guest's own for 0 to 2, else closed */
     int report;
-    bool terminal; /* fds[0] becomes the controlling terminal */
+    bool terminal;    /* fds[0] becomes the controlling terminal */
+    uid_t user;       /* 0: stays who the guest is; its group has the same number */
+    rlim_t processes; /* 0: no limit */
 };
 
 struct spawn_request {

@@ -85,6 +85,20 @@ ALONE static long execute(const struct spawn_plan *plan)
     }
 }
 
+/* No way back: what is left of the guest's powers goes with its user. */
+ALONE static long become(const struct spawn_plan *plan)
+{
+    const gid_t groups[1] = { plan->user };
+    const struct rlimit64 limit = { plan->processes, plan->processes };
+    long r = RAW2(SYS_setgroups, 1, groups);
+
+    if (r == 0)
+        r = RAW3(SYS_setresgid, plan->user, plan->user, plan->user);
+    if (r == 0 && plan->processes)
+        r = RAW4(SYS_prlimit64, 0, RLIMIT_NPROC, &limit, 0);
+    return r == 0 ? RAW3(SYS_setresuid, plan->user, plan->user, plan->user) : r;
+}
+
 ALONE int spawn_child(void *arg)
 {
     const struct spawn_plan *plan = arg;
@@ -106,6 +120,9 @@ ALONE int spawn_child(void *arg)
     }
     /* Everything of ours is close-on-exec already; this is for what is not ours. */
     (void)RAW3(SYS_close_range, SPAWN_FDS, ~0u, CLOSE_ON_EXEC);
+    r = plan->user ? become(plan) : 0;
+    if (r < 0)
+        report(plan, r, SPAWN_STAGE_RESOURCES);
     r = RAW1(SYS_chdir, plan->cwd);
     if (r < 0)
         report(plan, r, SPAWN_STAGE_CWD);

@@ -2,9 +2,15 @@
  * aios-early - the first program of a virtual machine: from the initramfs to the guest.
  *
  * It loads the modules that /modules/order names, mounts what every computer has, makes the disk
+<<<<<<< HEAD
  * that the kernel's command line names (aios.root=/dev/…) the root, runs its /etc/aios/start where
  * there is one, opens the port to the host as descriptor 3, and becomes aios-guest.  Without a disk
  * the initramfs stays the root.
+=======
+ * that the kernel's command line names (aios.root=/dev/…) the root, opens the port to the host as
+ * descriptor 3, and becomes aios-guest, which runs programs as user 1000 where the system has one;
+ * theirs is /workspace.  Without a disk the initramfs stays the root.
+>>>>>>> main
  *
  * When it cannot go on it says why on the console and ends, which ends the machine.
  */
@@ -26,7 +32,13 @@
 
 #define PORT       "/dev/vport0p1"
 #define STREAM     3
+<<<<<<< HEAD
 #define START      "/etc/aios/start"
+=======
+#define WORKSPACE  "/workspace"
+#define USER_ID    1000 /* as in a sandbox */
+#define USER       "1000"
+>>>>>>> main
 #define FIRST_FREE 10
 #define WAIT_MS    10000
 #define TEXT_MAX   4096u
@@ -137,6 +149,31 @@ static void enter_root(const char *disk)
         fail("enter the disk");
 }
 
+/* Has the system the user that programs run as?  The third word of a line is the number. */
+static bool has_user(void)
+{
+    char text[TEXT_MAX], *rest = NULL;
+
+    (void)read_text("/etc/passwd", text);
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char *word = strchr(line, ':');
+
+        word = word ? strchr(word + 1, ':') : NULL;
+        if (word && !strncmp(word + 1, USER ":", sizeof USER))
+            return true;
+    }
+    return false;
+}
+
+static void make_workspace(bool user)
+{
+    uid_t owner = user ? USER_ID : 0;
+
+    (void)mkdir(WORKSPACE, 0755);
+    if (chown(WORKSPACE, owner, owner) != 0)
+        fail(WORKSPACE);
+}
+
 static void start_loopback(void)
 {
     struct ifreq request;
@@ -191,10 +228,12 @@ static void open_stream(void)
 
 int main(void)
 {
-    static const char *const argv[] = { "aios-guest", NULL };
+    static const char *const as_root[] = { "aios-guest", NULL };
+    static const char *const as_user[] = { "aios-guest", "--user", USER, NULL };
     static const char *const env[] = { NULL };
     char line[TEXT_MAX];
     const char *root;
+    bool user;
     int guest;
 
     (void)umask(022);
@@ -220,9 +259,11 @@ int main(void)
     (void)!symlink("/proc/self/fd/2", "/dev/stderr");
     (void)mkdir("/etc", 0755);
     (void)!sethostname("computer", 8);
+    user = has_user();
+    make_workspace(user);
     start_loopback();
     run_start();
     open_stream();
-    (void)syscall(SYS_execveat, guest, "", argv, env, AT_EMPTY_PATH);
+    (void)syscall(SYS_execveat, guest, "", user ? as_user : as_root, env, AT_EMPTY_PATH);
     fail("run aios-guest");
 }

@@ -107,3 +107,36 @@ void cond_init(pthread_cond_t *cond)
     pthread_cond_init(cond, &attr);
     pthread_condattr_destroy(&attr);
 }
+
+struct pause {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+};
+
+static void end_pause(void *arg)
+{
+    struct pause *p = arg;
+
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_signal(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool wait_pause(const struct wait *w, int64_t ns, struct error *err)
+{
+    struct pause p = { .lock = PTHREAD_MUTEX_INITIALIZER };
+    struct wait until = { .deadline_ns = MIN(clock_add_ns(clock_now_ns(), ns), w->deadline_ns),
+                          .cancel = w->cancel };
+    struct cancel_hook hook;
+
+    cond_init(&p.wake);
+    cancel_attach(w->cancel, &hook, end_pause, &p);
+    pthread_mutex_lock(&p.lock);
+    while (wait_cond(&until, &p.wake, &p.lock))
+        continue;
+    pthread_mutex_unlock(&p.lock);
+    cancel_detach(w->cancel, &hook);
+    pthread_cond_destroy(&p.wake);
+    pthread_mutex_destroy(&p.lock);
+    return wait_check(w, err);
+}

@@ -57,5 +57,8 @@ NODISCARD bool wait_check(const struct wait *w, struct error *err);
  *  condition first.  The caller attaches a hook that signals @cond. */
 bool wait_cond(const struct wait *w, pthread_cond_t *cond, pthread_mutex_t *lock);
 
+/** Let @ns pass.  False when @w's end comes first. */
+NODISCARD bool wait_pause(const struct wait *w, int64_t ns, struct error *err);
+
 /** A condition on the monotonic clock. */
 void cond_init(pthread_cond_t *cond);

@@ -24,6 +24,7 @@ enum json_kind {
     JSON_KIND_BOOL,    /* bool; `fallback` != 0 when absent */
     JSON_KIND_ENUM,    /* int: index into `choices`; `fallback` when absent */
     JSON_KIND_STRINGS, /* json_t *: an array of strings; NULL when absent; min/max count */
+    JSON_KIND_INTS,    /* json_t *: an array of whole numbers; NULL when absent; min/max count */
     JSON_KIND_MAP, /* json_t *: an object whose values are strings; NULL when absent; max count */
     JSON_KIND_OBJECT,  /* the struct of `fields`, embedded; absent is read as {} */
     JSON_KIND_OBJECTS, /* json_t *: an array of objects, each checked by `fields` unless it is NULL

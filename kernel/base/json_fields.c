@@ -99,6 +99,26 @@ static bool check_strings(const struct json_field *f, const struct json_place *a
     return true;
 }
 
+static bool check_ints(const struct json_field *f, const struct json_place *at, const json_t *value,
+                       struct error *err)
+{
+    static const struct json_field any_int = { .kind = JSON_KIND_INT };
+    int64_t integer;
+
+    if (!json_is_array(value))
+        return json_refuse_value(f, at, value, err);
+    if (!check_count(f, at, json_array_size(value), err))
+        return false;
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        struct json_place here = { .up = at, .index = i };
+        json_t *each = json_array_get(value, i);
+
+        if (!integer_of(each, &integer))
+            return json_refuse_value(&any_int, &here, each, err);
+    }
+    return true;
+}
+
 static bool check_map(const struct json_field *f, const struct json_place *at, json_t *value,
                       struct error *err)
 {
@@ -163,6 +183,8 @@ static bool check_value(const struct json_field *f, const struct json_place *at,
         return choice_of(f, value) >= 0 || json_refuse_choice(f, at, value, err);
     case JSON_KIND_STRINGS:
         return check_strings(f, at, value, err);
+    case JSON_KIND_INTS:
+        return check_ints(f, at, value, err);
     case JSON_KIND_MAP:
         return check_map(f, at, value, err);
     case JSON_KIND_OBJECT:
@@ -264,6 +286,7 @@ static void fill_object(const struct json_field *fields, const json_t *object, c
             fill_object(f->fields, value, to);
             break;
         case JSON_KIND_STRINGS:
+        case JSON_KIND_INTS:
         case JSON_KIND_MAP:
         case JSON_KIND_OBJECTS:
         case JSON_KIND_FREE_OBJECT:

@@ -147,6 +147,10 @@ static struct part wanted_part(const struct json_field *f)
         part_add(&p, "an array of strings");
         part_add_range(&p, f, "with", "with", " entries");
         break;
+    case JSON_KIND_INTS:
+        part_add(&p, "an array of integers");
+        part_add_range(&p, f, "with", "with", " entries");
+        break;
     case JSON_KIND_MAP:
         part_add(&p, "an object whose values are strings");
         part_add_range(&p, f, "with", "with", " entries");
@@ -268,6 +272,7 @@ bool json_refuse_missing(const struct json_field *f, const struct json_place *at
         [JSON_KIND_BOOL] = "boolean",
         [JSON_KIND_ENUM] = "one of",
         [JSON_KIND_STRINGS] = "array of strings",
+        [JSON_KIND_INTS] = "array of integers",
         [JSON_KIND_MAP] = "object of strings",
         [JSON_KIND_OBJECT] = "object",
         [JSON_KIND_OBJECTS] = "array of objects",

@@ -10,12 +10,16 @@ static bool put(json_t *object, const char *key, json_t *value)
     return json_object_set_new(object, key, value) == 0;
 }
 
+/* Counts beyond this are never reached by accident: they are checked, not said. */
+#define COUNT_SAID 200
+
 static bool put_bounds(json_t *schema, const struct json_field *f, const char *min, const char *max,
                        bool count)
 {
     if (json_has_min(f) && !(count && f->min <= 0) && !put(schema, min, json_integer(f->min)))
         return false;
-    return !json_has_max(f) || put(schema, max, json_integer(f->max));
+    return !json_has_max(f) || (count && f->max > COUNT_SAID) ||
+           put(schema, max, json_integer(f->max));
 }
 
 static bool put_choices(json_t *schema, const struct json_field *f)
@@ -103,6 +107,9 @@ static bool describe_kind(json_t *schema, const struct json_field *f)
         return put(schema, "type", json_string("string")) && put_choices(schema, f);
     case JSON_KIND_STRINGS:
         return put(schema, "type", json_string("array")) && put_items(schema, "string", NULL) &&
+               put_bounds(schema, f, "minItems", "maxItems", true);
+    case JSON_KIND_INTS:
+        return put(schema, "type", json_string("array")) && put_items(schema, "integer", NULL) &&
                put_bounds(schema, f, "minItems", "maxItems", true);
     case JSON_KIND_OBJECTS:
         return put(schema, "type", json_string("array")) &&
@@ -194,6 +201,7 @@ static bool write_field(json_t *object, const struct json_field *f, const void *
     case JSON_KIND_OBJECT:
         return put(object, f->name, json_fields_write(f->fields, from));
     case JSON_KIND_STRINGS:
+    case JSON_KIND_INTS:
     case JSON_KIND_MAP:
     case JSON_KIND_OBJECTS:
     case JSON_KIND_FREE_OBJECT:

@@ -199,5 +199,9 @@ NODISCARD bool guest_reseed(struct guest *g, const void *entropy, size_t len, co
 NODISCARD bool guest_set_name(struct guest *g, const char *host_name, const char *machine_id,
                               const struct wait *w, struct error *err);
 
+/** At most @processes programs at a time; 0: no limit.  Of virtual machines. */
+NODISCARD bool guest_limit(struct guest *g, uint32_t processes, const struct wait *w,
+                           struct error *err);
+
 /** Ask it to kill everything and end; does not wait. */
 void guest_shutdown(struct guest *g);

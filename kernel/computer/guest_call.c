@@ -283,6 +283,16 @@ bool guest_set_name(struct guest *g, const char *host_name, const char *machine_
     return request(g, &rq, &o, w, err);
 }
 
+bool guest_limit(struct guest *g, uint32_t processes, const struct wait *w, struct error *err)
+{
+    uint8_t payload[4];
+    struct wire_out o = { .data = payload, .cap = sizeof payload };
+    const struct request rq = { .type = WIRE_LIMIT, .verb = "limit the computer's processes" };
+
+    wire_put_u32(&o, processes);
+    return request(g, &rq, &o, w, err);
+}
+
 void guest_shutdown(struct guest *g)
 {
     struct call *call = call_new(g, NULL);

@@ -74,6 +74,12 @@ enum wire_type {
     WIRE_CLOSE,
     WIRE_SIGNAL, /* u32 signal number, u8 scope (0 = process group, 1 = whole tree of the run) */
     WIRE_RESIZE, /* u16 rows, u16 columns */
+
+    /* one-shot requests again; the numbers above stay what they were */
+    WIRE_LIMIT, /* u32 processes that programs may be, 0: any number (VM only, as above) */
+    WIRE_HOLD,  /* the reply is the last that the guest sends before the host's next frame */
+    WIRE_RESET, /* for a new host on an old stream: kill every program, forget every channel; the
+                   reply is the first frame (VM only) */
     WIRE_TYPE_COUNT
 };
 

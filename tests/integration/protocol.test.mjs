@@ -208,11 +208,13 @@ test('lists tools whole, in a fixed order, small, and portable', async () => {
       assert.ok(property.type, `${tool.name}.${name}`);
       assert.notEqual(property.description, '', `${tool.name}.${name}`);
     }
-    // What is left out is as the protocol assumes: not read-only, not idempotent.
-    assert.ok([true, undefined].includes(tool.annotations.readOnlyHint), tool.name);
-    assert.ok([true, undefined].includes(tool.annotations.idempotentHint), tool.name);
-    assert.equal(typeof tool.annotations.destructiveHint, 'boolean');
-    assert.equal(typeof tool.annotations.openWorldHint, 'boolean');
+    // What is left out is as the protocol assumes: not read-only, destructive, not idempotent, open.
+    const { readOnlyHint, destructiveHint, idempotentHint, openWorldHint } = tool.annotations ?? {};
+    assert.ok([true, undefined].includes(readOnlyHint), tool.name);
+    assert.ok([true, undefined].includes(idempotentHint), tool.name);
+    assert.ok([false, undefined].includes(destructiveHint), tool.name);
+    assert.ok([false, undefined].includes(openWorldHint), tool.name);
+    if (/_(read|list|search|get|status)$/.test(tool.name)) assert.equal(readOnlyHint, true, tool.name);
   }
   assert.deepEqual((await raw.request('tools/list', { cursor: '' })).result.tools, tools);
   const old = new Raw();

@@ -49,8 +49,8 @@ rule_includes() {
   grep -HnE '^#include' kernel/sdk/aios.h 2>/dev/null | grep -vE '<std(bool|def|int)\.h>' |
     sed 's/$/  (the public header stands alone)/'
   # Each outside library stays behind one file or one folder.
-  grep -nE '#include <(sqlite3\.h|seccomp\.h|curl/|libpq)' $(product) |
-    grep -vE '^(kernel/(audit|storage|memory)_[a-z]+\.[ch]|sandbox/seccomp_gen\.c|sandbox/policy[a-z_]*\.[ch]|kernel/http_[a-z]+\.[ch]|kernel/storage_postgres[a-z_]*\.[ch]):' |
+  grep -nE '#include <(sqlite3\.h|seccomp\.h|curl/|libpq|png\.h)' $(product) |
+    grep -vE '^(kernel/(audit|storage|memory)_[a-z]+\.[ch]|sandbox/seccomp_gen\.c|sandbox/policy[a-z_]*\.[ch]|kernel/http_[a-z]+\.[ch]|kernel/picture_[a-z]+\.[ch]|kernel/storage_postgres[a-z_]*\.[ch]):' |
     sed 's/$/  (this library belongs to one place)/'
 }
 

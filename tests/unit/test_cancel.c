@@ -290,9 +290,32 @@ static void a_turned_clock_counts_for_waiting(void **state)
     gate_fini(&gate);
 }
 
+static void a_pause_ends_with_its_time_or_its_wait(void **state)
+{
+    struct wait w = { .deadline_ns = clock_now_ns() + 60 * CLOCK_NS_PER_S };
+    struct error err = ERROR_INIT;
+    struct cancel token;
+    int64_t begun_ns = clock_now_ns();
+    (void)state;
+
+    assert_ok(wait_pause(&w, CLOCK_NS_PER_MS, &err), err);
+    assert_true(clock_now_ns() - begun_ns >= CLOCK_NS_PER_MS);
+    cancel_init(&token);
+    cancel_raise(&token);
+    w.cancel = &token;
+    assert_false(wait_pause(&w, 3600 * CLOCK_NS_PER_S, &err));
+    assert_code(err, ERR_CANCELLED);
+    w = (struct wait){ .deadline_ns = clock_now_ns() + CLOCK_NS_PER_MS };
+    error_clear(&err);
+    assert_false(wait_pause(&w, 3600 * CLOCK_NS_PER_S, &err));
+    assert_code(err, ERR_TIMEOUT);
+    cancel_fini(&token);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_pause_ends_with_its_time_or_its_wait),
         cmocka_unit_test(raising_runs_each_hook_once_in_order),
         cmocka_unit_test(attaching_to_a_raised_token_runs_at_once),
         cmocka_unit_test(a_detached_hook_stays_silent),

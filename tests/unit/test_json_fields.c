@@ -409,9 +409,54 @@ static void survives_every_allocation_failure(void **state)
     }
 }
 
+/* A point of a screen. */
+static void whole_numbers_come_in_arrays(void **state)
+{
+    static const struct json_field point[] = {
+        { "at", "Where", JSON_KIND_INTS, true, 0, 2, 2 },
+        { .name = NULL },
+    };
+    static const struct {
+        const char *text, *error;
+    } rows[] = {
+        { "{\"at\":[3,-4.0]}", NULL },
+        { "{\"at\":[3]}",
+          "at must be an array of integers with exactly 2 entries, but one with 1 was "
+          "given" },
+        { "{\"at\":[3,4.5]}", "at[1] must be an integer, but 4.5 (a number) was given" },
+        { "{\"at\":\"3,4\"}",
+          "at must be an array of integers with exactly 2 entries, but \"3,4\" (a "
+          "string) was given" },
+        { "{}", "\"at\" is required (array of integers: Where)" },
+    };
+    json_t *schema = json_fields_schema(point);
+    char *text = json_dumps(schema, JSON_COMPACT);
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct error err = ERROR_INIT;
+        json_t *object = parse(rows[i].text), *at = NULL;
+        bool ok = json_fields_read(point, object, &at, &err);
+
+        assert_int_equal(ok, !rows[i].error);
+        if (ok)
+            assert_int_equal(json_array_size(at), 2);
+        else
+            assert_string_equal(err.text, rows[i].error);
+        json_decref(object);
+    }
+    assert_string_equal(text, "{\"type\":\"object\",\"properties\":{\"at\":{\"type\":\"array\","
+                              "\"items\":{\"type\":\"integer\"},\"minItems\":2,\"maxItems\":2,"
+                              "\"description\":\"Where\"}},\"required\":[\"at\"],"
+                              "\"additionalProperties\":false}");
+    free(text);
+    json_decref(schema);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_numbers_come_in_arrays),
         cmocka_unit_test(reading_fills_everything),
         cmocka_unit_test(what_is_absent_or_null_gets_its_fallback),
         cmocka_unit_test(no_object_is_an_empty_one),

@@ -1,4 +1,4 @@
-#include "sandbox/pool.h"
+#include "kernel/computer/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -164,6 +164,34 @@ static void waits_while_somebody_makes_one_elsewhere(void **state)
     pool_free(p);
 }
 
+static void makes_none_without_the_memory_for_it(void **state)
+{
+    static const uint64_t rows[] = { 1, UINT64_MAX }; /* what one takes */
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct error err = ERROR_INIT;
+        struct maker m;
+        struct pool *p;
+
+        maker_init(&m);
+        p = pool_new(&(struct pool_config){ .size = 1,
+                                            .make = make,
+                                            .alive = alive,
+                                            .kill = kill_item,
+                                            .destroy = destroy,
+                                            .arg = &m,
+                                            .memory_each = rows[i] },
+                     &err);
+        assert_ok(p, err);
+        assert_true(pool_start(p));
+        if (!i)
+            await_made(&m, 1);
+        pool_free(p);
+        assert_int_equal(m.made, i ? 0 : 1);
+    }
+}
+
 static void goes_while_making_fails(void **state)
 {
     struct error err = ERROR_INIT;
@@ -225,6 +253,7 @@ int main(void)
         cmocka_unit_test(fills_up_and_refills_after_a_take),
         cmocka_unit_test(the_dead_are_never_given_out),
         cmocka_unit_test(waits_while_somebody_makes_one_elsewhere),
+        cmocka_unit_test(makes_none_without_the_memory_for_it),
         cmocka_unit_test(goes_while_making_fails),
         cmocka_unit_test(refuses_sizes_out_of_range),
         cmocka_unit_test(survives_every_allocation_failure),

@@ -28,18 +28,16 @@ static int send_or_lose(PGconn *pg, const char *sql, int count, const Oid *types
                         const char *const *values, const int *lengths, const int *formats,
                         int format)
 {
-    int ok = 1;
+    bool arrives = commit_fate == COMMIT_LOST_AFTER;
 
     if (strcmp(sql, "COMMIT") != 0 || commit_fate == COMMIT_PASSES)
         return real_send(pg, sql, count, types, values, lengths, formats, format);
-    if (commit_fate == COMMIT_LOST_AFTER)
-        ok = real_send(pg, sql, count, types, values, lengths, formats, format);
-    else
-        ok = real_send(pg, "SELECT 1", 0, NULL, NULL, NULL, NULL, format);
     commit_fate = COMMIT_PASSES;
-    /* Nothing that the server says from now on arrives. */
+    /* Nothing that the server says from now on arrives: shut before anything is asked, since an
+     * answer that was there already could be read even after. */
     (void)shutdown(faulty.socket(pg), SHUT_RD);
-    return ok;
+    return real_send(pg, arrives ? sql : "SELECT 1", count, types, values, lengths, formats,
+                     format);
 }
 
 const void *__wrap_plugin_open(const char *name, const char *symbol, size_t size, struct error *err)

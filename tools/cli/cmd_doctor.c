@@ -221,6 +221,7 @@ static void show_modules(struct doctor *d)
         const char *name, *what_for, *package;
     } modules[] = {
         { "http", "providers of models, storage in S3", "libcurl4" },
+        { "picture", "pictures of screens", "libpng16-16" },
         { "postgres", "storage in PostgreSQL", "libpq5" },
     };
 

@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "kernel/computer/pool.h"
+#include "tests/support/folder.h"
 #include "vmctl/accel.h"
-#include "vmctl/template.h"
+#include "vmctl/template_store.h"
 
 #define TRIES  7
 #define ROUNDS 20
@@ -51,14 +54,29 @@ static struct template *template_of(enum argv_machine kind)
         struct wait w = patience();
         struct error err = ERROR_INIT;
         struct template_size size;
+        int64_t t0 = clock_now_ns();
 
         templates[kind] = template_make(&spec, NULL, &w, &err);
         assert_ok(templates[kind], err);
         template_size(templates[kind], &size);
-        print_message("a template: memory %" PRIu64 " MiB, state %" PRIu64 " KiB\n",
-                      size.memory_bytes >> 20, size.state_bytes >> 10);
+        print_message("a template: %.0f ms, memory %" PRIu64 " MiB, state %" PRIu64 " KiB\n",
+                      (double)(clock_now_ns() - t0) / 1e6, size.memory_bytes >> 20,
+                      size.state_bytes >> 10);
     }
     return templates[kind];
+}
+
+static int make_folder(void **state)
+{
+    (void)template_of(ARGV_Q35); /* its descriptors are not the test's */
+    machine_pass(&world);
+    return folder_make(state);
+}
+
+static int remove_folder(void **state)
+{
+    machine_pass(&world);
+    return folder_remove(state);
 }
 
 struct clone {
@@ -258,6 +276,168 @@ static void a_template_cannot_be_written(void **state)
     }
 }
 
+/* ---- kept on disk ---- */
+
+static void a_kept_template_makes_clones_like_the_first(void **state)
+{
+    struct template *t = template_of(ARGV_Q35);
+    struct vm_spec spec = spec_of(ARGV_Q35);
+    CLEANUP(template_unrefp) struct template *again = NULL;
+    int64_t key_ns, keep_ns, load_ns = INT64_MAX, t0;
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct template_size size;
+    char key[SHA256_HEX];
+    struct clone c;
+    (void)state;
+
+    t0 = clock_now_ns();
+    assert_ok(template_key(&spec, NULL, key, &w, &err), err);
+    key_ns = clock_now_ns() - t0;
+    t0 = clock_now_ns();
+    assert_ok(template_keep(t, folder_base, key, &w, &err), err);
+    keep_ns = clock_now_ns() - t0;
+    for (int i = 0; i < TRIES; i++) {
+        template_unref(again);
+        t0 = clock_now_ns();
+        again = template_load(folder_base, key, &spec, NULL, &w, &err);
+        assert_ok(again, err);
+        load_ns = MIN(load_ns, clock_now_ns() - t0);
+    }
+    template_size(again, &size);
+    print_message("its key %.0f ms, kept in %.0f ms, loaded in %.0f ms: %" PRIu64 " MiB\n",
+                  (double)key_ns / 1e6, (double)keep_ns / 1e6, (double)load_ns / 1e6,
+                  size.memory_bytes >> 20);
+    for (int i = 0; i < 2; i++) {
+        c = clone_of(again, "again");
+        assert_says(c.g, "hostname", false, "again\n");
+        clone_end(&c);
+    }
+}
+
+static int flip_a_bit(const char *key)
+{
+    char path[300], byte;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/%s.template", folder_base, key);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, 1 << 20), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, 1 << 20), 1);
+    fd_close(fd);
+    return 0;
+}
+
+static void a_damaged_template_is_not_used(void **state)
+{
+    struct template *t = template_of(ARGV_Q35);
+    struct vm_spec spec = spec_of(ARGV_Q35);
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    char key[SHA256_HEX];
+    (void)state;
+
+    assert_ok(template_key(&spec, NULL, key, &w, &err), err);
+    assert_ok(template_keep(t, folder_base, key, &w, &err), err);
+    flip_a_bit(key);
+    assert_null(template_load(folder_base, key, &spec, NULL, &w, &err));
+    assert_code(err, ERR_PROTOCOL);
+    error_clear(&err);
+    assert_null(template_load(folder_base, key, &spec, NULL, &w, &err));
+    assert_code(err, ERR_NOT_FOUND);
+}
+
+/* ---- from a pool ---- */
+
+/* As a back end makes them: woken, warmed, and then halted, so that they cost no time while they
+ * wait. */
+static void *pool_make(void *arg, const struct wait *w, struct error *err)
+{
+    static const struct guest_events no_events = { .on_lost = NULL };
+    CLEANUP(vm_freep) struct vm *vm = template_clone(arg, NULL, NULL, w, err);
+    CLEANUP(guest_freep) struct guest *g = NULL;
+    struct clone *c;
+
+    if (!vm)
+        return NULL;
+    g = guest_new(world.loop, vm_take_stream(vm), &no_events, NULL, err);
+    if (!g || !template_wake(g, "pooled", w, err))
+        return NULL;
+    template_warm(g, w);
+    if (!vm_halt(vm, w, err))
+        return NULL;
+    c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    *c = (struct clone){ .vm = STEAL(vm), .g = STEAL(g) };
+    return c;
+}
+
+static bool pool_alive(void *arg, void *item)
+{
+    (void)arg;
+    return vm_state(((struct clone *)item)->vm) == VM_PREPARED;
+}
+
+static void pool_kill(void *arg, void *item)
+{
+    (void)arg;
+    vm_kill(((struct clone *)item)->vm);
+}
+
+static void pool_destroy(void *arg, void *item)
+{
+    (void)arg;
+    clone_end(item);
+    free(item);
+}
+
+static void one_from_the_pool_is_ready_at_once(void **state)
+{
+    const struct pool_config config = { .size = 1,
+                                        .make = pool_make,
+                                        .alive = pool_alive,
+                                        .kill = pool_kill,
+                                        .destroy = pool_destroy,
+                                        .arg = template_of(ARGV_Q35),
+                                        .make_ns = PATIENCE_S * CLOCK_NS_PER_S,
+                                        .memory_each = 64u << 20 };
+    int64_t taken_ns = INT64_MAX, first_ns = INT64_MAX, live_ns = INT64_MAX;
+    struct error err = ERROR_INIT;
+    struct pool *p = pool_new(&config, &err);
+    (void)state;
+
+    assert_ok(p, err);
+    assert_true(pool_start(p));
+    for (int i = 0; i < TRIES; i++) {
+        struct wait w = patience();
+        int64_t t0, t1, t2, t3;
+        struct clone *c;
+
+        while (!pool_ready(p))
+            (void)poll(NULL, 0, 5);
+        t0 = clock_now_ns();
+        c = pool_take(p);
+        assert_non_null(c);
+        assert_ok(vm_run(c->vm, &w, &err), err);
+        assert_ok(guest_set_time(c->g, clock_wall_ns(), &w, &err), err);
+        t1 = clock_now_ns();
+        assert_says(c->g, "echo", false, "\n");
+        t2 = clock_now_ns();
+        assert_says(c->g, "echo", false, "\n");
+        t3 = clock_now_ns();
+        taken_ns = MIN(taken_ns, t1 - t0);
+        first_ns = MIN(first_ns, t2 - t0);
+        live_ns = MIN(live_ns, t3 - t2);
+        pool_destroy(NULL, c);
+    }
+    print_message("from the pool: taken and going on after %.1f ms, a run has ended after %.1f ms, "
+                  "the next run takes %.1f ms\n",
+                  (double)taken_ns / 1e6, (double)first_ns / 1e6, (double)live_ns / 1e6);
+    pool_free(p);
+}
+
 /* ---- the end ---- */
 
 static int open_fds(void)
@@ -290,6 +470,34 @@ static void rounds_leave_nothing(void **state)
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child, dead or alive */
 }
 
+/* Nothing answers then, and yet nobody waits longer than he wants to, and it ends. */
+static void a_qemu_that_stands_still_holds_nobody_up(void **state)
+{
+    struct clone c = clone_of(template_of(ARGV_Q35), "stopped");
+    struct error err = ERROR_INIT;
+    struct wait brief;
+    int64_t t0;
+    pid_t pid = vm_pid(c.vm);
+    (void)state;
+
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    brief = (struct wait){ .deadline_ns = clock_now_ns() + 100 * CLOCK_NS_PER_MS };
+    assert_false(guest_ping(c.g, &brief, &err));
+    assert_code(err, ERR_TIMEOUT);
+    error_clear(&err);
+    brief.deadline_ns = clock_now_ns() + 100 * CLOCK_NS_PER_MS;
+    assert_false(vm_halt(c.vm, &brief, &err));
+    assert_code(err, ERR_TIMEOUT);
+    error_clear(&err);
+    brief.deadline_ns = clock_now_ns() + 100 * CLOCK_NS_PER_MS;
+    assert_false(qmp_call_oob(vm_qmp(c.vm), "query-status", NULL, NULL, &brief, &err));
+    t0 = clock_now_ns();
+    clone_end(&c);
+    print_message("a stopped QEMU is gone after %.1f ms\n", (double)(clock_now_ns() - t0) / 1e6);
+    assert_int_equal(kill(pid, 0), -1);
+    assert_int_equal(errno, ESRCH);
+}
+
 static void a_qemu_that_dies_is_a_lost_guest(void **state)
 {
     struct clone c = clone_of(template_of(ARGV_Q35), "victim");
@@ -317,7 +525,12 @@ int main(void)
         cmocka_unit_test(a_clone_knows_the_time),
         cmocka_unit_test(a_clone_writes_to_itself_alone),
         cmocka_unit_test(a_template_cannot_be_written),
+        cmocka_unit_test_setup_teardown(a_kept_template_makes_clones_like_the_first, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(a_damaged_template_is_not_used, make_folder, remove_folder),
+        cmocka_unit_test(one_from_the_pool_is_ready_at_once),
         cmocka_unit_test(rounds_leave_nothing),
+        cmocka_unit_test(a_qemu_that_stands_still_holds_nobody_up),
         cmocka_unit_test(a_qemu_that_dies_is_a_lost_guest),
     };
 

@@ -1,14 +1,10 @@
 /* Virtual machines as computers: what the kernel and every tool see. */
-#include "tests/integration/machine/machine.h"
+#include "tests/integration/machine/store.h"
 
 #include <inttypes.h>
-#include <spawn.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 
 #include "kernel/computer/computer.h"
-#include "tests/support/folder.h"
-#include "vmctl/vmctl.h"
 
 #define CLONES 3
 
@@ -182,7 +178,6 @@ static void what_is_not_kept_is_refused(void **state)
         const char *text;
     } rows[] = {
         { .spec = { .dirs = &dir, .dir_count = 1 }, .text = "no folders" },
-        { .spec = { .pids = 10 }, .text = "no limit on processes" },
         { .spec = { .disk_bytes = 1u << 20 }, .text = "disk" },
         { .checkpoint = "p_x", .text = "no checkpoints" },
     };
@@ -235,55 +230,6 @@ static void a_machine_that_panics_is_lost_with_its_last_lines(void **state)
 
 /* ---- with a disk ---- */
 
-/* An ext4 image of a small root, made by the program that images are made with. */
-static int make_image(void)
-{
-    static const char *const folders[] = { "root",     "root/bin", "root/dev", "root/proc",
-                                           "root/tmp", "root/run", "root/etc", "root/root" };
-    char image[128], root[128];
-    char *const argv[] = { (char *)unconst("mke2fs"),
-                           (char *)unconst("-q"),
-                           (char *)unconst("-t"),
-                           (char *)unconst("ext4"),
-                           (char *)unconst("-d"),
-                           root,
-                           image,
-                           NULL };
-    char *const env[] = { NULL };
-    struct error err = ERROR_INIT;
-    char *busybox;
-    size_t len;
-    int status = -1;
-    pid_t pid;
-    int fd;
-
-    for (size_t i = 0; i < ARRAY_LEN(folders); i++)
-        assert_int_equal(mkdirat(folder_fd, folders[i], 0755), 0);
-    busybox = fd_read_file(AT_FDCWD, "/bin/busybox", 8u << 20, &len, &err);
-    assert_ok(busybox, err);
-    assert_ok(fd_replace_file(folder_path("root/bin/busybox"), busybox, len, 0755, &err), err);
-    free(busybox);
-    for (const char *const *name =
-             (const char *const[]){ "sh", "true", "cat", "echo", "dd", "sync", "mount", NULL };
-         *name; name++) {
-        char link[64];
-
-        (void)snprintf(link, sizeof link, "root/bin/%s", *name);
-        assert_int_equal(symlinkat("busybox", folder_fd, link), 0);
-    }
-    (void)snprintf(root, sizeof root, "%s/root", folder_base);
-    (void)snprintf(image, sizeof image, "%s/image", folder_base);
-    fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, 64 << 20), 0);
-    fd_close(fd);
-    if (posix_spawn(&pid, "/sbin/mke2fs", NULL, NULL, argv, env) != 0)
-        return -1;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    return open(image, O_RDONLY | O_CLOEXEC);
-}
-
 static uint64_t sum_of(int fd)
 {
     char block[65536];
@@ -310,7 +256,7 @@ static void each_has_a_disk_of_its_own_over_the_image(void **state)
 
     if (missing)
         skip_because("no %s", missing);
-    image = make_image();
+    image = store_make_disk("image", 64, false);
     if (image < 0)
         skip_because("no mke2fs");
     before = sum_of(image);

@@ -2,10 +2,11 @@
  * pool - things made ahead of need by one thread of low priority.
  *
  * Making waits while somebody else is making one for immediate use (pool_busy()), and for a moment
- * after each take, so that it does not get in the way of what the taken one is for.
+ * after each take, so that it does not get in the way of what the taken one is for; and while there
+ * is too little memory for one more.
  * Ownership: an item is the pool's until pool_take() gives it away; pool_free() destroys the rest.
  * Threads: any; the functions of struct pool_config are called without a lock.
- * Blocking: pool_free() waits for an item being made (bounded by POOL_MAKE_NS).
+ * Blocking: pool_free() waits for an item being made (its wait is cancelled).
  */
 #pragma once
 
@@ -16,9 +17,10 @@
 #include "kernel/base/clock.h"
 #include "kernel/base/error.h"
 
-#define POOL_MAKE_NS   (10 * CLOCK_NS_PER_S)
-#define POOL_SETTLE_NS (20 * CLOCK_NS_PER_MS)
-#define POOL_SIZE_MAX  64
+#define POOL_MAKE_NS      (10 * CLOCK_NS_PER_S)
+#define POOL_SETTLE_NS    (20 * CLOCK_NS_PER_MS)
+#define POOL_SIZE_MAX     64
+#define POOL_MEMORY_SHARE 8 /* one part in so many of the machine's memory stays free */
 
 struct pool;
 
@@ -29,6 +31,8 @@ struct pool_config {
     void (*kill)(void *arg, void *item);    /* begin its end; does not wait */
     void (*destroy)(void *arg, void *item); /* after kill, or alone */
     void *arg;
+    int64_t make_ns;      /* how long one may take to make; 0: POOL_MAKE_NS */
+    uint64_t memory_each; /* bytes that one takes; 0: memory does not count */
 };
 
 /** Nothing is made before pool_start(). */

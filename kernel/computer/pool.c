@@ -1,16 +1,21 @@
-#include "sandbox/pool.h"
+#include "kernel/computer/pool.h"
 
 #include <assert.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "kernel/base/fd.h"
 #include "kernel/base/log.h"
 
 #define NICE           10
 #define RETRY_FIRST_NS (1 * CLOCK_NS_PER_S)
 #define RETRY_MOST_NS  (30 * CLOCK_NS_PER_S)
+#define MEMINFO_MAX    16384u
 
 struct pool {
     struct pool_config config; /* immutable */
@@ -40,6 +45,8 @@ struct pool *pool_new(const struct pool_config *config, struct error *err)
         return NULL;
     }
     p->config = *config;
+    if (!p->config.make_ns)
+        p->config.make_ns = POOL_MAKE_NS;
     cancel_init(&p->stop);
     pthread_mutex_init(&p->lock, NULL);
     cond_init(&p->wake);
@@ -66,6 +73,34 @@ static bool wait_for_need_locked(struct pool *p)
     return false;
 }
 
+static uint64_t meminfo_bytes(const char *text, const char *key)
+{
+    const char *at = strstr(text, key);
+
+    return at ? strtoull(at + strlen(key), NULL, 10) << 10 : 0;
+}
+
+/** Where it cannot be told, the limit on their number has to do. */
+static bool has_memory(const struct pool *p, struct error *err)
+{
+    uint64_t available, kept;
+    bool enough;
+    char *text;
+
+    if (!p->config.memory_each)
+        return true;
+    text = fd_read_file(AT_FDCWD, "/proc/meminfo", MEMINFO_MAX, NULL, NULL);
+    if (!text)
+        return true;
+    available = meminfo_bytes(text, "MemAvailable:");
+    kept = meminfo_bytes(text, "MemTotal:") / POOL_MEMORY_SHARE;
+    enough = !kept || (available > kept && available - kept >= p->config.memory_each);
+    free(text);
+    return enough ||
+           error_set(err, ERR_LIMIT, "%" PRIu64 " MiB are available, too few for one more",
+                     available >> 20);
+}
+
 static void *fill(void *arg)
 {
     struct pool *p = arg;
@@ -74,13 +109,13 @@ static void *fill(void *arg)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
     pthread_mutex_lock(&p->lock);
     while (wait_for_need_locked(p)) {
-        struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), POOL_MAKE_NS),
+        struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), p->config.make_ns),
                           .cancel = &p->stop };
         struct error err = ERROR_INIT;
         void *item;
 
         pthread_mutex_unlock(&p->lock);
-        item = p->config.make(p->config.arg, &w, &err);
+        item = has_memory(p, &err) ? p->config.make(p->config.arg, &w, &err) : NULL;
         if (!item && !cancel_raised(&p->stop))
             log_line(LOG_WARN, "pool", "error=%s", LOG_ESC(err.text));
         pthread_mutex_lock(&p->lock);

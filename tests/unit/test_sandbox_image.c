@@ -1,0 +1,60 @@
+/* Sandboxes whose system is an image's. */
+#include "tests/unit/sandbox_world.h"
+
+static void make_tree(void)
+{
+    static const char *const folders[] = { "tree", "tree/etc", "tree/usr", "tree/usr/bin" };
+    size_t len;
+    char *program = fd_read_file(AT_FDCWD, "/bin/busybox", 16 << 20, &len, NULL);
+    int fd = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char path[128];
+
+    assert_non_null(program);
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+        assert_int_equal(mkdirat(fd, folders[i], 0755), 0);
+    (void)snprintf(path, sizeof path, "%s/tree/usr/bin/busybox", home);
+    assert_true(fd_replace_file(path, program, len, 0755, NULL));
+    (void)snprintf(path, sizeof path, "%s/tree/etc/services", home);
+    assert_true(fd_replace_file(path, "ours\n", 5, 0644, NULL));
+    assert_int_equal(symlinkat("busybox", fd, "tree/usr/bin/sh"), 0);
+    assert_int_equal(symlinkat("usr/bin", fd, "tree/bin"), 0);
+    free(program);
+    fd_close(fd);
+}
+
+/* A system of one program. */
+static void an_image_is_the_system_inside(void **state)
+{
+    struct computer_spec spec = { .image = "none" };
+    struct error err = ERROR_INIT;
+    struct computer *c, *copy;
+    const struct wait w = in_seconds(20);
+    (void)state;
+
+    assert_null(try_make(world.b, &spec, NULL, &err));
+    assert_code(err, ERR_NOT_FOUND);
+    assert_contains(err.text, "\"none\"");
+    make_tree();
+    spec = (struct computer_spec){ .image = "tiny" };
+    c = make(&spec, NULL);
+    assert_string_equal(computer_spec(c)->image, "tiny");
+    assert_sh(c, "busybox ls /usr/bin", "busybox\nsh\n");
+    assert_sh(c, "busybox id -un; busybox cat /etc/services; busybox touch /usr/bin/new",
+              "agent\nours\n");
+    error_clear(&err);
+    assert_ok(computer_checkpoint(c, "s_image", &w, &err), err);
+    copy = make(&spec, "s_image");
+    assert_sh(copy, "busybox ls /usr/bin", "busybox\nnew\nsh\n");
+    computer_unref(copy);
+    computer_unref(c);
+    assert_ok(world.b->checkpoint_remove(world.b, "s_image", &err), err);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_image_is_the_system_inside),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,2 @@
+# The family desktop.
+add_unit_test(desktop_keys tools)

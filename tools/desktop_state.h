@@ -1,0 +1,24 @@
+/*
+ * desktop_state - what is kept of a computer's screen between calls.  For the files of the family.
+ *
+ * Threads: any, under the lock.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "tools/desktop.h"
+
+struct desktop_recording {
+    bool on;
+    unsigned frames;
+    char folder[64];
+};
+
+struct desktop_state {
+    atomic_uint refs;
+    pthread_mutex_t lock;
+    struct desktop_point pointer; /* of the screen */
+    struct desktop_recording recording;
+};
