@@ -16,8 +16,6 @@
 #include "vmctl/vm_internal.h"
 
 #define HEADER_MAX 32u
-#define FILE_BYTES (HEADER_MAX + (size_t)VM_DISPLAY_MAX * VM_DISPLAY_MAX * 3)
-#define SEALS      (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
 #define AXIS_MAX   0x7fffu
 #define BATCH      16u /* events at once: the guest's devices hold 64, with what is between them */
 #define BREATH_NS  (10 * CLOCK_NS_PER_MS) /* in which the guest takes a batch */
@@ -61,20 +59,6 @@ bool vm_display_header(const char *text, size_t len, struct display_frame *ret_s
     return true;
 }
 
-/* Of a size that no picture needs, and which QEMU cannot change.  It takes no memory but what is
- * written. */
-static int make_file(struct error *err)
-{
-    int fd = memfd_create("aios-screen", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0 || ftruncate(fd, (off_t)FILE_BYTES) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
-        error_set_errno(err, errno, "a file for a picture");
-        fd_close(fd);
-        return -1;
-    }
-    return fd;
-}
-
 static int open_for_writing(int file, struct error *err)
 {
     char path[40];
@@ -110,47 +94,60 @@ static bool dump_into(struct qmp *q, int file, const struct wait *w, struct erro
     return qmp_call(q, "remove-fd", remove, NULL, w, ok ? err : NULL) && ok;
 }
 
-static bool read_at(int file, void *data, size_t len, size_t offset, struct error *err)
+/* Up to @len bytes; -1. */
+static ssize_t read_at(int file, void *data, size_t len, size_t offset, struct error *err)
 {
-    uint8_t *at = data;
+    size_t got = 0;
 
-    while (len) {
-        ssize_t n = pread(file, at, len, (off_t)offset);
+    while (got < len) {
+        ssize_t n = pread(file, (uint8_t *)data + got, len - got, (off_t)(offset + got));
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return error_set_errno(err, errno, "read a picture");
+        if (n < 0) {
+            error_set_errno(err, errno, "read a picture");
+            return -1;
+        }
         if (n == 0)
-            return error_set(err, ERR_PROTOCOL, "QEMU wrote half a picture");
-        at += n;
-        offset += (size_t)n;
-        len -= (size_t)n;
+            break;
+        got += (size_t)n;
     }
-    return true;
+    return (ssize_t)got;
+}
+
+static bool read_pixels(int file, size_t at, struct display_frame *frame, struct error *err)
+{
+    size_t len = (size_t)frame->width * frame->height * 3;
+    ssize_t n;
+
+    frame->rgb = malloc(len);
+    if (!frame->rgb)
+        return error_set(err, ERR_NOMEM, "a picture");
+    n = read_at(file, frame->rgb, len, at, err);
+    if (n == (ssize_t)len)
+        return true;
+    display_frame_fini(frame);
+    return n >= 0 ? error_set(err, ERR_PROTOCOL, "QEMU wrote half a picture") : false;
 }
 
 bool vm_display_dump(struct qmp *q, bool rgb, struct display_frame *ret, const struct wait *w,
                      struct error *err)
 {
-    CLEANUP(fd_closep) int file = make_file(err);
+    CLEANUP(fd_closep) int file = memfd_create("aios-screen", MFD_CLOEXEC);
     struct display_frame frame;
     char header[HEADER_MAX];
-    size_t at, len;
+    size_t at;
+    ssize_t n;
 
-    if (file < 0 || !dump_into(q, file, w, err) || !read_at(file, header, sizeof header, 0, err) ||
-        !vm_display_header(header, sizeof header, &frame, &at, err))
+    if (file < 0)
+        return error_set_errno(err, errno, "a file for a picture");
+    if (!dump_into(q, file, w, err))
         return false;
-    if (rgb) {
-        len = (size_t)frame.width * frame.height * 3;
-        frame.rgb = malloc(len);
-        if (!frame.rgb)
-            return error_set(err, ERR_NOMEM, "a picture");
-        if (!read_at(file, frame.rgb, len, at, err)) {
-            display_frame_fini(&frame);
-            return false;
-        }
-    }
+    n = read_at(file, header, sizeof header, 0, err);
+    if (n < 0 || !vm_display_header(header, (size_t)n, &frame, &at, err))
+        return false;
+    if (rgb && !read_pixels(file, at, &frame, err))
+        return false;
     *ret = frame;
     return true;
 }

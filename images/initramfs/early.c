@@ -2,15 +2,10 @@
  * aios-early - the first program of a virtual machine: from the initramfs to the guest.
  *
  * It loads the modules that /modules/order names, mounts what every computer has, makes the disk
-<<<<<<< HEAD
  * that the kernel's command line names (aios.root=/dev/…) the root, runs its /etc/aios/start where
- * there is one, opens the port to the host as descriptor 3, and becomes aios-guest.  Without a disk
- * the initramfs stays the root.
-=======
- * that the kernel's command line names (aios.root=/dev/…) the root, opens the port to the host as
- * descriptor 3, and becomes aios-guest, which runs programs as user 1000 where the system has one;
- * theirs is /workspace.  Without a disk the initramfs stays the root.
->>>>>>> main
+ * there is one, opens the port to the host as descriptor 3, and becomes aios-guest, which runs
+ * programs as user 1000 where the system has one; theirs is /workspace.  Without a disk the
+ * initramfs stays the root.
  *
  * When it cannot go on it says why on the console and ends, which ends the machine.
  */
@@ -32,13 +27,10 @@
 
 #define PORT       "/dev/vport0p1"
 #define STREAM     3
-<<<<<<< HEAD
 #define START      "/etc/aios/start"
-=======
 #define WORKSPACE  "/workspace"
 #define USER_ID    1000 /* as in a sandbox */
 #define USER       "1000"
->>>>>>> main
 #define FIRST_FREE 10
 #define WAIT_MS    10000
 #define TEXT_MAX   4096u

@@ -285,6 +285,14 @@ static void type(const char *text)
 
 /* ---- the tests, which build on each other ---- */
 
+static void need_clone(void)
+{
+    if (missing)
+        skip_because("no %s", missing);
+    if (!guest)
+        fail_msg("the clone did not come up");
+}
+
 static void a_clone_shows_the_open_browser(void **state)
 {
     struct wait w = patience();
@@ -318,8 +326,7 @@ static void a_clone_shows_the_open_browser(void **state)
 static void a_click_on_the_panel_opens_a_terminal(void **state)
 {
     (void)state;
-    if (missing)
-        skip_because("no %s", missing);
+    need_clone();
     click(19, 784);
     await_window("XTerm");
 }
@@ -330,8 +337,7 @@ static void what_is_typed_arrives(void **state)
     int64_t start_ns;
     (void)state;
 
-    if (missing)
-        skip_because("no %s", missing);
+    need_clone();
     take_picture(&before);
     start_ns = clock_now_ns();
     type("x");
@@ -358,8 +364,7 @@ static void the_browser_opens_a_page(void **state)
     char *text, *at;
     (void)state;
 
-    if (missing)
-        skip_because("no %s", missing);
+    need_clone();
     assert_ok(guest_write_file(guest, "/", "/tmp/page.html", page, strlen(page), 0644,
                                WIRE_WRITE_CREATE, &w, &err),
               err);
@@ -383,8 +388,7 @@ static void the_screen_takes_another_size(void **state)
     struct display_frame frame;
     (void)state;
 
-    if (missing)
-        skip_because("no %s", missing);
+    need_clone();
     assert_ok(vm_display_resize(vm, guest, 1000, 700, &w, &err), err);
     take_picture(&frame);
     assert_int_equal(frame.width, 1000);
