@@ -2,7 +2,8 @@
  * display - the screen of a virtual machine: its picture by screendump, and events for it.
  *
  * QEMU writes the picture into a memory file that it is handed for that, as it can open none.  What
- * it writes there is not trusted, nor how much: no more is read than a picture of the size it tells.
+ * it writes there is not trusted, nor how much: no more is read than a picture of the size it
+ * tells.
  *
  * Threads: any; calls on one machine one after the other.
  * Blocking: all, bounded by their struct wait; not by callbacks of the loop.
