@@ -17,8 +17,11 @@
 
 #define HEADER_MAX 32u
 #define AXIS_MAX   0x7fffu
-#define BATCH      16u /* events at once: the guest's devices hold 64, with what is between them */
-#define BREATH_NS  (10 * CLOCK_NS_PER_MS) /* in which the guest takes a batch */
+#define BATCH      8u /* events at once */
+/* In which the guest takes a batch: between it and its server is room for 64 events, with one of
+ * its own a batch, and what does not fit is lost.  So the server may be late by a quarter of a
+ * second. */
+#define BREATH_NS  (40 * CLOCK_NS_PER_MS)
 #define TURN_NS    (60 * CLOCK_NS_PER_MS) /* the guest takes what one device says before the other */
 #define LOOK_NS    (50 * CLOCK_NS_PER_MS)
 #define OUTPUT_MAX 1000u

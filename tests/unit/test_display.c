@@ -323,7 +323,7 @@ static void many_events_go_in_pieces_that_the_devices_can_hold(void **state)
     assert_ok(vm_display_send(w.q, events, ARRAY_LEN(events), &w.wait, &err), err);
     for (const char *c = buf_str(&w.fake.events); *c; c++)
         lines += *c == '\n';
-    assert_int_equal(lines, 7); /* of at most 16 */
+    assert_int_equal(lines, 13); /* of at most 8 */
     world_close(&w);
 }
 
