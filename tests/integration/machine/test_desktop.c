@@ -201,6 +201,7 @@ static json_t *find_window(const char *part)
     return found;
 }
 
+/* That it is there, and in front: else what is typed goes elsewhere. */
 static void await_window(const char *part)
 {
     struct wait w = patience();
@@ -208,12 +209,13 @@ static void await_window(const char *part)
     for (;;) {
         struct timespec pause = { .tv_nsec = LOOK_MS * CLOCK_NS_PER_MS };
         json_t *window = find_window(part);
+        bool in_front = json_is_true(json_object_get(window, "focused"));
 
         json_decref(window);
-        if (window)
+        if (in_front)
             return;
         if (!wait_check(&w, NULL))
-            fail_msg("no window \"%s\" came", part);
+            fail_msg("no window \"%s\" came to the front", part);
         (void)nanosleep(&pause, NULL);
     }
 }
@@ -328,7 +330,7 @@ static void a_click_on_the_panel_opens_a_terminal(void **state)
     (void)state;
     need_clone();
     click(19, 784);
-    await_window("XTerm");
+    await_window("user@"); /* the title that its shell gives it, with the first prompt */
 }
 
 static void what_is_typed_arrives(void **state)
