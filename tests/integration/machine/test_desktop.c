@@ -376,6 +376,7 @@ static void the_browser_opens_a_page(void **state)
         fail_msg("no place for an address in %s", text);
     free(text);
     click(x + width / 2, y + height / 2);
+    await_window("about:blank - Chromium");
     type("file:///tmp/page.html\n");
     await_window("Read by the window list - Chromium");
     text = hear(tree);
