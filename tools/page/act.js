@@ -110,7 +110,7 @@ globalThis.aiosAct = (() => {
   };
 
   // Where the content of the frame element begins, and whether a click at its point goes into it.
-  const frameAt = (el, x, y) => {
+  const frameAt = (el, x, y, again) => {
     const box = el.getBoundingClientRect();
     const style = getComputedStyle(el);
     const sx = el.offsetWidth ? box.width / el.offsetWidth : 1, sy = el.offsetHeight ? box.height / el.offsetHeight : 1;
@@ -118,6 +118,15 @@ globalThis.aiosAct = (() => {
       x: box.x + (el.clientLeft + parseFloat(style.paddingLeft)) * sx + x * sx,
       y: box.y + (el.clientTop + parseFloat(style.paddingTop)) * sy + y * sy,
     };
+    if (at.x < 0 || at.y < 0 || at.x >= innerWidth || at.y >= innerHeight) {
+      if (again) return { ...at, why: 'outside of the view' };
+      el.scrollIntoView({ block: 'nearest', inline: 'nearest', behavior: 'instant' });
+      const now = el.getBoundingClientRect();
+      const px = at.x + now.x - box.x, py = at.y + now.y - box.y;
+      if (px < 0 || py < 0 || px >= innerWidth || py >= innerHeight)
+        scrollBy({ left: px - innerWidth / 2, top: py - innerHeight / 2, behavior: 'instant' });
+      return frameAt(el, x, y, true);
+    }
     const hit = hitAt(at.x, at.y);
     if (hit && hit !== el && !within(hit, el)) at.why = 'covered by ' + called(hit);
     else if (!hit) at.why = 'outside of the view';
@@ -256,11 +265,32 @@ globalThis.aiosAct = (() => {
     return { changes: seen, focus: moved && now && now !== document.body ? called(now) : '' };
   };
 
-  const scroll = async (el, dx, dy) => {
-    const at = [];
-    for (let e = el; e; e = parentOf(e)) at.push([e, e.scrollLeft, e.scrollTop]);
-    return at.length;
+  // What is scrolled by a wheel over @el.
+  const scrollerOf = (el, dx, dy) => {
+    for (let at = el; at && at !== document.body && at !== document.documentElement; at = parentOf(at)) {
+      const style = getComputedStyle(at);
+      const can = (overflow) => overflow === 'auto' || overflow === 'scroll';
+      if ((dy && can(style.overflowY) && at.scrollHeight > at.clientHeight) ||
+        (dx && can(style.overflowX) && at.scrollWidth > at.clientWidth)) return at;
+    }
+    return document.scrollingElement ?? document.documentElement;
+  };
+  const scrollState = (el, dx, dy) => {
+    const at = scrollerOf(el, dx, dy);
+    return { left: Math.round(at.scrollLeft), top: Math.round(at.scrollTop),
+      width: at.scrollWidth - at.clientWidth, height: at.scrollHeight - at.clientHeight };
   };
 
-  return { ready, frameAt, fill, select, checkedOf, focus, contentOf, watch, settled, called, scroll };
+  // The first step of an action: find the element, watch the document, wait until it can be acted on.
+  const begin = async (target, o) => {
+    const el = globalThis.aiosPage.resolve(target);
+    watch();
+    const found = { ref: 'e' + globalThis.aiosPage.refFor(el), next: globalThis.aiosPage.next() };
+    if (o.bare) return { ...found, tag: el.tagName, type: el.type ?? '' };
+    return { ...found, ...(await ready(el, o)) };
+  };
+
+  const on = (ref) => globalThis.aiosPage.resolve(ref);
+
+  return { ready, frameAt, fill, select, checkedOf, focus, contentOf, watch, settled, called, scrollState, begin, on };
 })();

@@ -11,7 +11,7 @@ globalThis.aiosPage = (() => {
   const closedRoots = new WeakMap();
   const asked = new WeakSet();    // hosts that may have a closed root, and have been asked about
   const frameOf = new WeakMap();  // frame element → its number in the tab
-  let nextRef = 1;
+  let nextRef = globalThis.aiosFrom ?? 1;
   let shown = [];                 // the lines of the last snapshot of the whole page
   let baseline = null;            // what `changed` compares with: key → text
 
@@ -572,16 +572,15 @@ globalThis.aiosPage = (() => {
       path.length = line.depth;
       path[line.depth] = i;
       const text = line.text.toLowerCase();
-      if (needles.some((needle) => text.includes(needle)))
+      if (line.frame || needles.some((needle) => text.includes(needle)))
         for (const at of path) if (at !== undefined) keep.add(at);
     });
     return lines.filter((_, i) => keep.has(i));
   };
 
-  // o: prefix, from (the first number for new references), root, depth, urls, match, changed,
+  // o: prefix, root, depth, urls, match, changed,
   // again (the lines of last time: for the next page).
   const build = (o) => {
-    nextRef = Math.max(nextRef, o.from ?? 1);
     const start = o.root ? resolve(o.root) : document.documentElement ?? document;
     let { lines, frames, hosts } = walkAll(start, o.urls);
     if (o.depth) lines = deepest(lines, o.depth);
@@ -636,12 +635,13 @@ globalThis.aiosPage = (() => {
   return {
     snapshot,
     resolve,
+    refFor,
+    next: () => nextRef,
     shadowOf,
     clean,
     pending: (kind) => pending[kind],
     mark: (el, number) => { frameOf.set(el, number); },
     host: (el, root) => { asked.add(el); if (root) closedRoots.set(el, root); },
-    baselineNow: () => { const { lines } = build({}); baseline = remember(lines); },
     roleOf,
     nameOf: (el) => namedBy(el) || clean(nativeName(el, roleOf(el))) || clean(textIn(el)),
   };
