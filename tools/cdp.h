@@ -14,6 +14,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 #include "kernel/computer/run.h"
 
@@ -43,8 +44,17 @@ DEFINE_CLEANUP(struct cdp, cdp_free)
 NODISCARD json_t *cdp_call(struct cdp *cdp, const char *session, const char *method, json_t *params,
                            const struct wait *w, struct error *err);
 
+/** The same, given up with ERR_BUSY when *@interrupts (may be NULL) is counted up and cdp_wake() is
+ *  called. */
+NODISCARD json_t *cdp_ask(struct cdp *cdp, const char *session, const char *method, json_t *params,
+                          const atomic_uint *interrupts, const struct wait *w, struct error *err);
+void cdp_wake(struct cdp *cdp);
+
 /** Ask without waiting for the answer, which is dropped.  @params is taken.  Any thread. */
 void cdp_post(struct cdp *cdp, const char *session, const char *method, json_t *params);
+
+/** Have it end soon, without waiting for that: whoever waits gets ERR_LOST. */
+void cdp_stop(struct cdp *cdp);
 
 /** False once it is over; then cdp_why() says why ("" before). */
 bool cdp_alive(struct cdp *cdp);

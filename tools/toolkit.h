@@ -15,12 +15,14 @@ extern const struct toolset toolset_computer;
 extern const struct toolset toolset_terminal;
 extern const struct toolset toolset_code;
 extern const struct toolset toolset_file;
+extern const struct toolset toolset_browser;
 extern const struct toolset toolset_storage;
 extern const struct toolset toolset_memory;
 extern const struct toolset toolset_llm;
 extern const struct toolset toolset_agent;
 
-/** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an
+/** Register the families named in @groups (array of strings; NULL: all but those that want to be
+ *  named).  ERR_INVALID names an
  * unknown one and lists those that exist. */
 NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
 

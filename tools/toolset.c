@@ -7,7 +7,7 @@
 
 /* The order in which tools are listed to a model: making a computer, then using it. */
 static const struct toolset *const toolsets[] = {
-    &toolset_computer, &toolset_terminal, &toolset_code, &toolset_file,
+    &toolset_computer, &toolset_terminal, &toolset_code, &toolset_file,  &toolset_browser,
     &toolset_memory,   &toolset_storage,  &toolset_llm,  &toolset_agent,
 };
 
@@ -19,17 +19,17 @@ static bool group_known(const char *name)
     return false;
 }
 
-static bool group_wanted(const json_t *groups, const char *name)
+static bool group_wanted(const json_t *groups, const struct toolset *set)
 {
     size_t i;
     json_t *group;
 
     if (!groups)
-        return true;
+        return !set->asked;
     json_array_foreach (groups, i, group) {
         const char *text = json_string_value(group);
 
-        if (text && strcmp(text, name) == 0)
+        if (text && strcmp(text, set->name) == 0)
             return true;
     }
     return false;
@@ -53,7 +53,7 @@ bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error 
         }
     }
     for (i = 0; i < ARRAY_LEN(toolsets); i++)
-        if (group_wanted(groups, toolsets[i]->name) && !toolmgr_add(tools, toolsets[i], err))
+        if (group_wanted(groups, toolsets[i]) && !toolmgr_add(tools, toolsets[i], err))
             return false;
     return true;
 }
