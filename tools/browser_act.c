@@ -363,4 +363,5 @@ static const struct tool tools[] = {
 
 const struct toolset toolset_browser_act = { .name = "browser",
                                              .tools = tools,
-                                             .count = ARRAY_LEN(tools) };
+                                             .count = ARRAY_LEN(tools),
+                                             .asked = true };

@@ -1,7 +1,5 @@
-// The pages of the browser tests: the awkward cases, served on the loopback.  Two ports are two
-// origins, and 127.0.0.1 and localhost are two sites, which live in processes of their own.
-import http from 'node:http';
-
+// The pages of the browser tests: the awkward cases, served on the loopback of the computer.
+// 127.0.0.1 and localhost are two sites, whose frames live in processes of their own.
 const page = (title, body, head = '') => `<!doctype html><html lang=en><meta charset=utf-8><title>${title}</title>${head}<body>${body}`;
 
 const log = '<p id=log>nothing yet</p><script>const say = (text) => { document.getElementById("log").textContent = text; };</script>';
@@ -64,29 +62,31 @@ control(u, (t) => t.toUpperCase()); control(d, (t) => t.replace(/\\D/g, ''));</s
   '/navigate': page('Navigate', `<a href=/form>Go to the form</a> <button onclick="open('/inner')">Pop up</button>`),
 };
 
-const big = (count) => {
-  const rows = [];
-  for (let i = 0; i < count; i++) rows.push(`<div class=row><span>Item ${i}</span> <a href="/item/${i}">Open ${i}</a></div>`);
-  return page('Big', `<h1>Big</h1>${rows.join('\n')}${log}`);
-};
-
-// Close what start() returned when done.
-export const start = async () => {
-  const answer = (request, response) => {
-    const { pathname } = new URL(request.url, 'http://site');
-    let body = pages[pathname];
-    if (pathname === '/frames') {
-      const [, port] = request.headers.host.split(':');
-      body = page('Frames', `<h1>Frames</h1><p>above</p><iframe title=Same src=/inner width=500 height=250></iframe>
+const framed = (port) => page('Frames', `<h1>Frames</h1><p>above</p><iframe title=Same src=/inner width=500 height=250></iframe>
 <div style="height:1200px">far</div><iframe title=Other src="http://localhost:${port}/inner" width=500 height=250 style="margin-left:37px;border:5px solid"></iframe>`);
-    } else if (pathname === '/big') body = big(12500); /* 50,000 nodes and more */
-    else if (pathname.startsWith('/item/')) body = page('Item', `<h1>Item ${pathname.slice(6)}</h1>`);
-    response.writeHead(body ? 200 : 404, { 'content-type': 'text/html' });
-    response.end(body ?? 'not found');
-  };
-  const server = http.createServer(answer);
-  await new Promise((done) => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address();
-  return { port, url: (path) => `http://127.0.0.1:${port}${path}`, close: () => new Promise((done) => { server.closeAllConnections(); server.close(done); }) };
-};
-export const paths = Object.keys(pages);
+
+// A server of these pages for `python3 site.py PORT`, inside a computer or on the host: it reads them
+// from its standard input, and says when it is ready.
+export const program = String.raw`
+import http.server, json, sys
+pages = json.load(sys.stdin)
+rows = ''.join('<div class=row><span>Item %d</span> <a href="/item/%d">Open %d</a></div>\n' % (i, i, i) for i in range(12500))
+pages['/big'] = '<!doctype html><title>Big</title><h1>Big</h1>' + rows  # 50,000 nodes
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def log_message(self, *args): pass
+    def do_GET(self):
+        path = self.path.split('?')[0]
+        text = '<!doctype html><h1>Item</h1>' if path.startswith('/item/') else pages.get(path)
+        body = (text or 'not found').encode()
+        self.send_response(200 if text else 404)
+        self.send_header('Content-Type', 'text/html')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Handler)
+print('ready', server.server_address[1], flush=True)
+server.serve_forever()
+`;
+
+export const input = (port) => JSON.stringify({ ...pages, '/frames': framed(port) });
