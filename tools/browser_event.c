@@ -88,6 +88,9 @@ static void set_up(struct browser *b, const char *session, bool page)
         cdp_post(cdp, session, "Page.setLifecycleEventsEnabled", json_pack("{s:b}", "enabled", 1));
         cdp_post(cdp, session, "Emulation.setFocusEmulationEnabled",
                  json_pack("{s:b}", "enabled", 1));
+        cdp_post(cdp, session, "Emulation.setDeviceMetricsOverride",
+                 json_pack("{s:i,s:i,s:i,s:b}", "width", BROWSER_WIDTH, "height", BROWSER_HEIGHT,
+                           "deviceScaleFactor", 1, "mobile", 0));
     }
     cdp_post(cdp, session, "Target.setAutoAttach",
              json_pack("{s:b,s:b,s:b,s:[{s:s}]}", "autoAttach", 1, "waitForDebuggerOnStart", 1,

@@ -224,22 +224,15 @@ enum { BROWSER_WAIT_LOAD, BROWSER_WAIT_CONTENT, BROWSER_WAIT_IDLE, BROWSER_WAIT_
 
 struct browser_navigate_args {
     const char *url, *tab, *computer;
-    int action, wait;
-    int64_t timeout_ms;
+    int wait;
 };
 
 struct browser_screenshot_args {
-    const char *ref, *path, *tab, *computer;
-    bool full_page;
-    int as;
-    struct browser_region {
-        double x, y, width, height;
-    } region;
+    const char *part, *path, *tab, *computer;
 };
 
 struct browser_evaluate_args {
     const char *expression, *ref, *frame, *tab, *computer;
-    int64_t timeout_ms;
 };
 
 struct browser_wait_args {

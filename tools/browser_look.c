@@ -5,37 +5,25 @@
 #include "kernel/base/json.h"
 #include "kernel/base/utf8.h"
 
-#define ANSWER_MAX (24u << 10)
+#define EVALUATE_NS (15 * CLOCK_NS_PER_S)
+#define ANSWER_MAX  (24u << 10)
 
 /* ---- browser_evaluate ---- */
 
 const struct json_field browser_evaluate_fields[] = {
     { .name = "expression",
-      .description = "JavaScript, await allowed; with ref a function: \"(el) => el.value\"",
+      .description = "With ref a function: el => el.value",
       .kind = JSON_KIND_STRING,
       .required = true,
-      .offset = offsetof(struct browser_evaluate_args, expression),
-      .min = 1,
-      .max = 200000 },
+      .offset = offsetof(struct browser_evaluate_args, expression) },
     { .name = "ref",
-      .description = "Element of the snapshot",
+      .description = "Element",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_evaluate_args, ref),
-      .min = 1,
-      .max = 40 },
+      .offset = offsetof(struct browser_evaluate_args, ref) },
     { .name = "frame",
-      .description = "Name of a frame, or part of its URL",
+      .description = "Name or part of the URL",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_evaluate_args, frame),
-      .min = 1,
-      .max = 500 },
-    { .name = "timeout_ms",
-      .description = "Default 15000",
-      .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_evaluate_args, timeout_ms),
-      .min = 1,
-      .max = 40000,
-      .fallback = 15000 },
+      .offset = offsetof(struct browser_evaluate_args, frame) },
     BROWSER_FIELDS(struct browser_evaluate_args),
     { .name = NULL },
 };
@@ -156,8 +144,7 @@ bool browser_evaluate(struct tool_call *call, const void *args, struct error *er
         return error_set(err, ERR_INVALID, "a ref says which frame; send one of them");
     if (!browser_use(call, a->computer, a->tab, false, &use, err))
         return false;
-    w.deadline_ns =
-        MIN(call->wait.deadline_ns, clock_add_ns(clock_now_ns(), a->timeout_ms * CLOCK_NS_PER_MS));
+    w.deadline_ns = MIN(call->wait.deadline_ns, clock_add_ns(clock_now_ns(), EVALUATE_NS));
     browser_mark(use.tab, &mark);
     if (a->frame && (!browser_frames(use.tab, &frames, &w, err) ||
                      !name_context(use.tab, &frames, a->frame, &frame, &context, err)))
@@ -170,8 +157,7 @@ bool browser_evaluate(struct tool_call *call, const void *args, struct error *er
                      "Runtime.terminateExecution", NULL);
         if (failed.code == ERR_TIMEOUT)
             (void)snprintf(failed.text, sizeof failed.text,
-                           "it was not done after %.1f s and was ended",
-                           (double)a->timeout_ms / 1e3);
+                           "it was not done after %.1f s and was ended", (double)EVALUATE_NS / 1e9);
         if (err)
             *err = failed;
         return false;
@@ -188,17 +174,13 @@ bool browser_evaluate(struct tool_call *call, const void *args, struct error *er
 
 const struct json_field browser_console_fields[] = {
     { .name = "since",
-      .description = "Number of the last one seen",
+      .description = "Last number seen",
       .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_look_args, since),
-      .min = 0,
-      .max = INT64_MAX },
+      .offset = offsetof(struct browser_look_args, since) },
     { .name = "filter",
-      .description = "Level, or part of the text",
+      .description = "Level or text",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_look_args, filter),
-      .min = 1,
-      .max = 200 },
+      .offset = offsetof(struct browser_look_args, filter) },
     BROWSER_FIELDS(struct browser_look_args),
     { .name = NULL },
 };
@@ -222,7 +204,7 @@ bool browser_console(struct tool_call *call, const void *args, struct error *err
     const struct browser_look_args *a = args;
     CLEANUP(browser_use_fini) struct browser_use use = { .note = "" };
     CLEANUP(buf_fini) struct buf text = BUF_INIT;
-    uint64_t from = (uint64_t)a->since, kept_from, seq;
+    uint64_t from = (uint64_t)MAX(a->since, 0), kept_from, seq;
     struct browser_tab *tab;
 
     if (!browser_use(call, a->computer, a->tab, true, &use, err))
@@ -250,23 +232,17 @@ bool browser_console(struct tool_call *call, const void *args, struct error *err
 
 const struct json_field browser_network_fields[] = {
     { .name = "since",
-      .description = "Number of the last one seen",
+      .description = "Last number seen",
       .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_look_args, since),
-      .min = 0,
-      .max = INT64_MAX },
+      .offset = offsetof(struct browser_look_args, since) },
     { .name = "filter",
-      .description = "Part of the URL, a type (fetch, script, …), a status, or \"failed\"",
+      .description = "URL part, type, status or \"failed\"",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_look_args, filter),
-      .min = 1,
-      .max = 200 },
+      .offset = offsetof(struct browser_look_args, filter) },
     { .name = "body",
-      .description = "Number of a request: answer with its response's body",
+      .description = "Number: show its response's body",
       .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_look_args, body),
-      .min = 0,
-      .max = INT64_MAX },
+      .offset = offsetof(struct browser_look_args, body) },
     BROWSER_FIELDS(struct browser_look_args),
     { .name = NULL },
 };
@@ -351,12 +327,12 @@ bool browser_network(struct tool_call *call, const void *args, struct error *err
     const struct browser_look_args *a = args;
     CLEANUP(browser_use_fini) struct browser_use use = { .note = "" };
     CLEANUP(buf_fini) struct buf text = BUF_INIT;
-    uint64_t from = (uint64_t)a->since, kept_from, seq;
+    uint64_t from = (uint64_t)MAX(a->since, 0), kept_from, seq;
     struct browser_tab *tab;
 
     if (!browser_use(call, a->computer, a->tab, true, &use, err))
         return false;
-    if (a->body)
+    if (a->body > 0)
         return body_of(call, &use, (uint64_t)a->body, &text, err) &&
                browser_finish(call, &use, &text, err);
     tab = use.tab;

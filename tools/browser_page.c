@@ -30,7 +30,8 @@ void browser_refusals(struct browser *b, uint64_t seq, struct buf *out)
     size_t n = computer_refusals(b->computer, seq, refusals, ARRAY_LEN(refusals), &missed);
 
     for (size_t i = 0; i < n; i++)
-        if (!strcmp(refusals[i].name, COMPUTER_REFUSAL_CONNECT))
+        if (!strcmp(refusals[i].name, COMPUTER_REFUSAL_CONNECT) &&
+            (!out->len || !strstr(buf_str(out), refusals[i].text)))
             (void)buf_printf(out, "refused: %s\n", refusals[i].text);
 }
 
@@ -263,34 +264,19 @@ bool browser_go(struct tool_call *call, struct browser_tab *tab, const char *url
 
 /* ---- browser_navigate ---- */
 
-enum { GO_URL, GO_BACK, GO_FORWARD, GO_RELOAD };
-static const char *const go_actions[] = { "url", "back", "forward", "reload", NULL };
 static const char *const wait_names[] = { "load", "content", "idle", "none", NULL };
 
 const struct json_field browser_navigate_fields[] = {
     { .name = "url",
-      .description = "Address",
+      .description = "Or back, forward, reload",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_navigate_args, url),
-      .min = 1,
-      .max = 100000 },
-    { .name = "action",
-      .description = "Instead of url",
-      .kind = JSON_KIND_ENUM,
-      .offset = offsetof(struct browser_navigate_args, action),
-      .choices = go_actions },
+      .required = true,
+      .offset = offsetof(struct browser_navigate_args, url) },
     { .name = "wait",
       .description = "idle: no requests for 0.5 s",
       .kind = JSON_KIND_ENUM,
       .offset = offsetof(struct browser_navigate_args, wait),
       .choices = wait_names },
-    { .name = "timeout_ms",
-      .description = "Default 15000",
-      .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_navigate_args, timeout_ms),
-      .min = 1,
-      .max = 40000,
-      .fallback = LOAD_NS / CLOCK_NS_PER_MS },
     BROWSER_FIELDS(struct browser_navigate_args),
     { .name = NULL },
 };
@@ -318,67 +304,59 @@ static json_t *history_params(struct browser_tab *tab, int by, const struct wait
     return params;
 }
 
-static bool go_history(struct tool_call *call, const struct browser_navigate_args *a,
-                       struct browser_tab *tab, struct buf *out, struct error *err)
+/* @by 0: the same page once more. */
+static bool go_history(struct tool_call *call, struct browser_tab *tab, int by, int wait_for,
+                       struct buf *out, struct error *err)
 {
     uint64_t refusals = computer_refusal_seq(tab->browser->computer);
     struct browser_mark mark;
-    struct arrival to = { .mark = &mark, .wait_for = a->wait };
-    const char *method = "Page.reload";
+    struct arrival to = { .mark = &mark, .wait_for = wait_for, .within = by != 0 };
+    struct error failed = ERROR_INIT;
     json_t *params = NULL, *answer;
+    bool late = false;
 
-    if (a->action != GO_RELOAD) {
-        params = history_params(tab, a->action == GO_BACK ? -1 : 1, &call->wait, err);
-        if (!params)
-            return false;
-        method = "Page.navigateToHistoryEntry";
-        to.within = true; /* perhaps; arrive() then waits for a document that began */
-    }
+    if (by != 0 && !(params = history_params(tab, by, &call->wait, err)))
+        return false;
     browser_mark(tab, &mark);
-    answer = send_away(tab, method, params, &call->wait, err);
+    answer = send_away(tab, by ? "Page.navigateToHistoryEntry" : "Page.reload", params, &call->wait,
+                       err);
     if (!answer)
         return false;
     json_decref(answer);
-    if (to.within) {
-        bool late;
-        struct error failed = ERROR_INIT;
-
-        if (!browser_await(tab, arrived, &to,
-                           clock_add_ns(clock_now_ns(), a->timeout_ms * CLOCK_NS_PER_MS), &late,
-                           &call->wait, &failed) &&
-            !late) {
-            if (err)
-                *err = failed;
-            return false;
-        }
-        to.within = browser_tab_document(tab) == mark.document;
+    /* Another entry may be within the same document. */
+    if (by != 0 &&
+        !browser_await(tab, arrived, &to, clock_add_ns(clock_now_ns(), LOAD_NS), &late, &call->wait,
+                       &failed) &&
+        !late) {
+        if (err)
+            *err = failed;
+        return false;
     }
-    return arrive(tab, &to, clock_add_ns(clock_now_ns(), a->timeout_ms * CLOCK_NS_PER_MS), refusals,
-                  &call->wait, out, err);
+    to.within = by != 0 && browser_tab_document(tab) == mark.document;
+    return arrive(tab, &to, clock_add_ns(clock_now_ns(), LOAD_NS), refusals, &call->wait, out, err);
 }
 
 bool browser_navigate(struct tool_call *call, const void *args, struct error *err)
 {
     const struct browser_navigate_args *a = args;
+    bool back = !strcmp(a->url, "back"), forward = !strcmp(a->url, "forward");
     CLEANUP(browser_use_fini) struct browser_use use = { .note = "" };
     CLEANUP(buf_fini) struct buf text = BUF_INIT;
     struct browser_dialog dialog;
     bool ok;
 
-    if (!a->url == (a->action == GO_URL))
-        return error_set(err, ERR_INVALID,
-                         "send either \"url\" or \"action\": back, forward or reload");
+    if (!a->url[0])
+        return error_set(err, ERR_INVALID, "send an address, or \"back\", \"forward\", \"reload\"");
     if (!browser_use(call, a->computer, a->tab, true, &use, err))
         return false;
     /* Whoever leaves a page does not answer its questions. */
     if (browser_tab_dialog(use.tab, &dialog) &&
         !browser_tab_answer(use.tab, !strcmp(dialog.type, "beforeunload"), NULL, &call->wait, err))
         return false;
-    if (a->url)
-        ok =
-            browser_go(call, use.tab, a->url, a->wait, a->timeout_ms * CLOCK_NS_PER_MS, &text, err);
+    if (back || forward || !strcmp(a->url, "reload"))
+        ok = go_history(call, use.tab, forward - back, a->wait, &text, err);
     else
-        ok = go_history(call, a, use.tab, &text, err);
+        ok = browser_go(call, use.tab, a->url, a->wait, LOAD_NS, &text, err);
     return ok && browser_finish(call, &use, &text, err);
 }
 
@@ -389,16 +367,14 @@ static const char *const tabs_actions[] = { "list", "new", "close", "select", NU
 
 const struct json_field browser_tabs_fields[] = {
     { .name = "action",
-      .description = "",
+      .description = "Do",
       .kind = JSON_KIND_ENUM,
       .offset = offsetof(struct browser_tabs_args, action),
       .choices = tabs_actions },
     { .name = "url",
       .description = "For new",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_tabs_args, url),
-      .min = 1,
-      .max = 100000 },
+      .offset = offsetof(struct browser_tabs_args, url) },
     BROWSER_FIELDS(struct browser_tabs_args),
     { .name = NULL },
 };
@@ -528,33 +504,25 @@ bool browser_tabs(struct tool_call *call, const void *args, struct error *err)
 
 const struct json_field browser_wait_fields[] = {
     { .name = "text",
-      .description = "Until the page shows it",
+      .description = "It is shown",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_wait_args, text),
-      .min = 1,
-      .max = 1000 },
+      .offset = offsetof(struct browser_wait_args, text) },
     { .name = "gone",
-      .description = "Until it shows this no more",
+      .description = "It is shown no more",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_wait_args, gone),
-      .min = 1,
-      .max = 1000 },
+      .offset = offsetof(struct browser_wait_args, gone) },
     { .name = "url",
-      .description = "Until the address has this in it",
+      .description = "The URL has it",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_wait_args, url),
-      .min = 1,
-      .max = 1000 },
+      .offset = offsetof(struct browser_wait_args, url) },
     { .name = "idle",
-      .description = "Until no requests for 0.5 s",
+      .description = "No requests for 0.5 s",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct browser_wait_args, idle) },
     { .name = "timeout_ms",
-      .description = "Default 15000",
+      .description = "At most",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct browser_wait_args, timeout_ms),
-      .min = 1,
-      .max = 40000,
       .fallback = LOAD_NS / CLOCK_NS_PER_MS },
     BROWSER_FIELDS(struct browser_wait_args),
     { .name = NULL },
@@ -642,10 +610,12 @@ bool browser_wait_tool(struct tool_call *call, const void *args, struct error *e
     CLEANUP(browser_use_fini) struct browser_use use = { .note = "" };
     CLEANUP(buf_fini) struct buf text = BUF_INIT;
     int64_t begun_ns = clock_now_ns();
-    int64_t until_ns = clock_add_ns(begun_ns, a->timeout_ms * CLOCK_NS_PER_MS);
+    int64_t until_ns = toolkit_answer_by(call, a->timeout_ms);
     struct browser_mark mark;
     bool ok = false, late;
 
+    if (a->timeout_ms < 1 || a->timeout_ms > 86400000)
+        return error_set(err, ERR_INVALID, "timeout_ms is from 1 to 86400000");
     if (!a->text && !a->gone && !a->url && !a->idle)
         return error_set(err, ERR_INVALID, "send what to wait for: text, gone, url or idle");
     if (!browser_use(call, a->computer, a->tab, false, &use, err))

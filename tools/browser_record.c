@@ -41,6 +41,30 @@ static void add_message(struct browser_tab *tab, const char *level, const char *
     }
 }
 
+/* {a: 1, b: "x"} of what the browser shows of an object. */
+static bool add_preview(struct buf *out, const json_t *preview)
+{
+    const json_t *all = json_object_get(preview, "properties");
+    bool array = !strcmp(text_of(preview, "subtype"), "array");
+    size_t i;
+    const json_t *one;
+
+    if (!json_is_array(all))
+        return false;
+    (void)buf_append_str(out, array ? "[" : "{");
+    json_array_foreach (all, i, one) {
+        bool string = !strcmp(text_of(one, "type"), "string");
+
+        (void)buf_append_str(out, i ? ", " : "");
+        if (!array)
+            (void)buf_printf(out, "%s: ", text_of(one, "name"));
+        (void)buf_printf(out, string ? "\"%s\"" : "%s", text_of(one, "value"));
+    }
+    (void)buf_append_str(out, json_is_true(json_object_get(preview, "overflow")) ? ", …" : "");
+    (void)buf_append_str(out, array ? "]" : "}");
+    return true;
+}
+
 static void add_value(struct buf *out, const json_t *value)
 {
     const json_t *plain = json_object_get(value, "value");
@@ -52,6 +76,9 @@ static void add_value(struct buf *out, const json_t *value)
         UNCHECKED(json_write(plain, out));
     else if (*text_of(value, "unserializableValue"))
         (void)buf_append_str(out, text_of(value, "unserializableValue"));
+    else if (strcmp(text_of(value, "subtype"), "error") != 0 &&
+             add_preview(out, json_object_get(value, "preview")))
+        return;
     else if (*text_of(value, "description"))
         (void)buf_append_str(out, text_of(value, "description"));
     else

@@ -8,46 +8,15 @@
 
 #define JPEG_QUALITY 80
 
-enum { AS_PNG, AS_JPEG, AS_PDF };
-static const char *const kinds[] = { "png", "jpeg", "pdf", NULL };
-
-#define REGION_FIELD(field)                                          \
-    {                                                                \
-        .name = #field, .description = "", .kind = JSON_KIND_NUMBER, \
-        .offset = offsetof(struct browser_region, field)             \
-    }
-
-static const struct json_field region_fields[] = {
-    REGION_FIELD(x), REGION_FIELD(y), REGION_FIELD(width), REGION_FIELD(height), { .name = NULL },
-};
-
 const struct json_field browser_screenshot_fields[] = {
-    { .name = "ref",
-      .description = "Only this element of the snapshot",
+    { .name = "part",
+      .description = "A ref, \"full\" (page) or x,y,width,height (CSS pixels); default: viewport",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_screenshot_args, ref),
-      .min = 1,
-      .max = 40 },
-    { .name = "full_page",
-      .description = "Not just the viewport",
-      .kind = JSON_KIND_BOOL,
-      .offset = offsetof(struct browser_screenshot_args, full_page) },
-    { .name = "region",
-      .description = "Part of the page, in CSS pixels",
-      .kind = JSON_KIND_OBJECT,
-      .offset = offsetof(struct browser_screenshot_args, region),
-      .fields = region_fields },
-    { .name = "as",
-      .description = "",
-      .kind = JSON_KIND_ENUM,
-      .offset = offsetof(struct browser_screenshot_args, as),
-      .choices = kinds },
+      .offset = offsetof(struct browser_screenshot_args, part) },
     { .name = "path",
-      .description = "Write it to this file of the computer (pdf: default /workspace/page.pdf)",
+      .description = "Instead write this file: .png, .jpg, .pdf (of the page)",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_screenshot_args, path),
-      .min = 1,
-      .max = 4096 },
+      .offset = offsetof(struct browser_screenshot_args, path) },
     BROWSER_FIELDS(struct browser_screenshot_args),
     { .name = NULL },
 };
@@ -66,14 +35,21 @@ static bool part(struct tool_call *call, const struct browser_screenshot_args *a
                  struct browser_tab *tab, struct browser_box *ret, struct error *err)
 {
     const struct browser_refs *refs = browser_tab_refs(tab);
+    bool full = a->part && !strcmp(a->part, "full");
+    bool region = a->part && strchr(a->part, ',');
+    bool ref = a->part && !full && !region;
     struct browser_box box = { .x = 0 };
     json_t *metrics;
     const json_t *view, *content;
 
-    if (a->ref && !refs)
+    if (region && sscanf(a->part, "%lf,%lf,%lf,%lf", &box.x, &box.y, &box.width, &box.height) != 4)
+        return error_set(err, ERR_INVALID,
+                         "a region is \"x,y,width,height\", four numbers of CSS pixels");
+    if (ref && !refs)
         return error_set(err, ERR_NOT_FOUND,
-                         "no element has a ref yet: call browser_snapshot first");
-    if (a->ref && !refs->box(refs->arg, tab, a->ref, &box, &call->wait, err))
+                         "no element has a ref yet: call browser_snapshot first, or send \"full\" "
+                         "or \"x,y,width,height\"");
+    if (ref && !refs->box(refs->arg, tab, a->part, &box, &call->wait, err))
         return false;
     metrics = browser_call(tab, "Page.getLayoutMetrics", NULL, &call->wait, err);
     if (!metrics)
@@ -84,18 +60,26 @@ static bool part(struct tool_call *call, const struct browser_screenshot_args *a
                                  .y = number(view, "pageY"),
                                  .width = number(view, "clientWidth"),
                                  .height = number(view, "clientHeight") };
-    if (a->full_page)
+    if (full)
         *ret = (struct browser_box){ .width = number(content, "width"),
                                      .height = number(content, "height") };
-    else if (a->region.width > 0)
-        *ret = (struct browser_box){ a->region.x, a->region.y, a->region.width, a->region.height };
-    else if (a->ref)
+    else if (region)
+        *ret = box;
+    else if (ref)
         *ret = (struct browser_box){ ret->x + box.x, ret->y + box.y, box.width, box.height };
     json_decref(metrics);
-    if (!(ret->width >= 1 && ret->height >= 1 && ret->width <= 1e6 && ret->height <= 1e6))
+    if (!(ret->width >= 1 && ret->height >= 1 && ret->width <= 1e6 && ret->height <= 1e6 &&
+          fabs(ret->x) <= 1e7 && fabs(ret->y) <= 1e7))
         return error_set(err, ERR_INVALID, "there is nothing to see there: %.0fx%.0f CSS pixels",
                          ret->width, ret->height);
     return true;
+}
+
+static bool ends(const char *path, const char *with)
+{
+    size_t len = path ? strlen(path) : 0, n = strlen(with);
+
+    return len >= n && strcasecmp(path + len - n, with) == 0;
 }
 
 /* ---- taking it ---- */
@@ -139,7 +123,7 @@ static bool save(struct tool_call *call, struct browser *b, const char *path,
 
     (void)snprintf(whole, sizeof whole, "%s%s", path[0] == '/' ? "" : "/workspace/", path);
     return guest_write_file(computer_guest(b->computer), "/", whole, data->data, data->len, 0644,
-                            WIRE_WRITE_PARENTS, &call->wait, err) ||
+                            WIRE_WRITE_CREATE | WIRE_WRITE_PARENTS, &call->wait, err) ||
            error_prefix(err, "writing %.200s", whole);
 }
 
@@ -147,13 +131,12 @@ static bool as_pdf(struct tool_call *call, const struct browser_screenshot_args 
                    struct browser_use *use, struct error *err)
 {
     CLEANUP(buf_fini) struct buf pdf = BUF_INIT, text = BUF_INIT;
-    const char *path = a->path ? a->path : "/workspace/page.pdf";
 
     if (!fetch(call, use->tab, "Page.printToPDF",
                browser_params(err, "{s:b}", "printBackground", 1), &pdf, err) ||
-        !save(call, use->browser, path, &pdf, err))
+        !save(call, use->browser, a->path, &pdf, err))
         return false;
-    (void)buf_printf(&text, "%s: the page as PDF, %zu bytes\n", path, pdf.len);
+    (void)buf_printf(&text, "%s: the page as PDF, %zu bytes\n", a->path, pdf.len);
     return browser_finish(call, use, &text, err);
 }
 
@@ -176,24 +159,26 @@ bool browser_screenshot(struct tool_call *call, const void *args, struct error *
     const struct browser_screenshot_args *a = args;
     CLEANUP(browser_use_fini) struct browser_use use = { .note = "" };
     CLEANUP(buf_fini) struct buf data = BUF_INIT, text = BUF_INIT;
-    bool jpeg = a->as == AS_JPEG, whole;
+    bool jpeg = ends(a->path, ".jpg") || ends(a->path, ".jpeg"), whole;
     struct browser_box box;
     uint64_t document;
     double scale;
 
+    if (a->path && !jpeg && !ends(a->path, ".png") && !ends(a->path, ".pdf"))
+        return error_set(err, ERR_INVALID, "path ends in .png, .jpg or .pdf, which is its kind");
     if (!browser_use(call, a->computer, a->tab, false, &use, err))
         return false;
-    if (a->as == AS_PDF)
+    if (ends(a->path, ".pdf"))
         return as_pdf(call, a, &use, err);
     document = browser_tab_document(use.tab);
     if (!part(call, a, use.tab, &box, err))
         return false;
-    whole = a->full_page || a->region.width > 0 || a->ref;
+    whole = a->part != NULL;
     scale = MIN(1.0, BROWSER_IMAGE / MAX(box.width, box.height));
     if (!picture(call, use.tab, &box, scale, jpeg, whole, &data, err))
         return false;
     /* A photograph as PNG. */
-    if (data.len > LIMIT_IMAGE_BYTES && !jpeg) {
+    if (data.len > LIMIT_IMAGE_BYTES && !jpeg && !a->path) {
         jpeg = true;
         if (!picture(call, use.tab, &box, scale, jpeg, whole, &data, err))
             return false;
@@ -202,7 +187,7 @@ bool browser_screenshot(struct tool_call *call, const void *args, struct error *
     if (a->path && !save(call, use.browser, a->path, &data, err))
         return false;
     (void)buf_printf(&text, "%.0fx%.0f pixels%s", box.width * scale, box.height * scale,
-                     jpeg && a->as == AS_PNG ? ", as JPEG for its size" : "");
+                     jpeg && !a->path ? ", as JPEG for its size" : "");
     if (scale < 1)
         (void)buf_printf(&text, ", scale %.3f of the page's %.0fx%.0f", scale, box.width,
                          box.height);
