@@ -1,97 +1,56 @@
 /* browser_act: acting on a page as a person would. */
 #include "tools/browser_act.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "kernel/base/clock.h"
 
 #define MARGIN_NS (20 * CLOCK_NS_PER_S) /* for what follows once the element is there */
 #define DRAG_STEPS 4
+#define TIMEOUT_MS_MAX 30000
 
 static const char *const actions[] = {
     "click",  "double_click", "right_click", "hover", "type",   "fill",   "press",   "select",
     "check",  "uncheck",      "drag",        "scroll", "upload", "accept", "dismiss", NULL,
 };
 
-static const struct json_field fill_fields[] = {
-    { .name = "ref", .kind = JSON_KIND_STRING, .required = true, .min = 1, .max = 400 },
-    { .name = "value", .kind = JSON_KIND_STRING, .required = true },
-    { .name = NULL },
-};
-
 const struct json_field browser_act_fields[] = {
     { .name = "action",
-      .description = "accept, dismiss: the open dialog",
+      .description = "accept, dismiss: a dialog",
       .kind = JSON_KIND_ENUM,
       .required = true,
       .offset = offsetof(struct browser_act_args, action),
       .choices = actions },
     { .name = "ref",
-      .description = "From browser_snapshot, a CSS selector or text=…",
+      .description = "Ref, CSS selector, text=…, or x,y in the last screenshot",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_act_args, ref),
-      .min = 1,
-      .max = 400 },
-    { .name = "x",
-      .description = "Instead of ref: pixels of the last screenshot",
-      .kind = JSON_KIND_NUMBER,
-      .offset = offsetof(struct browser_act_args, x),
-      .fallback = -1 },
-    { .name = "y",
-      .kind = JSON_KIND_NUMBER,
-      .offset = offsetof(struct browser_act_args, y),
-      .fallback = -1 },
+      .offset = offsetof(struct browser_act_args, ref) },
     { .name = "text",
-      .description = "To type, fill in, or answer a prompt with",
+      .description = "To type or fill; keys to press, as Control+a; a prompt's answer",
       .kind = JSON_KIND_TEXT,
       .offset = offsetof(struct browser_act_args, text) },
     { .name = "fields",
-      .description = "To fill several",
-      .kind = JSON_KIND_OBJECTS,
-      .offset = offsetof(struct browser_act_args, fields),
-      .min = 1,
-      .max = 100,
-      .fields = fill_fields },
-    { .name = "keys",
-      .description = "To press: \"Control+a Delete\"",
-      .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_act_args, keys),
-      .min = 1,
-      .max = 400 },
+      .description = "To fill several: ref to value",
+      .kind = JSON_KIND_MAP,
+      .offset = offsetof(struct browser_act_args, fields) },
     { .name = "values",
-      .description = "Options to select",
+      .description = "Options to select, or files to upload",
       .kind = JSON_KIND_STRINGS,
-      .offset = offsetof(struct browser_act_args, values),
-      .min = 0,
-      .max = 100 },
+      .offset = offsetof(struct browser_act_args, values) },
     { .name = "to",
-      .description = "Where to drag: ref or \"x,y\"",
+      .description = "Where to drag, as ref",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_act_args, to),
-      .min = 1,
-      .max = 400 },
-    { .name = "dx",
-      .description = "To scroll by; neither: ref into view",
+      .offset = offsetof(struct browser_act_args, to) },
+    { .name = "dy",
+      .description = "To scroll; without: ref into view",
       .kind = JSON_KIND_NUMBER,
-      .offset = offsetof(struct browser_act_args, dx) },
-    { .name = "dy", .kind = JSON_KIND_NUMBER, .offset = offsetof(struct browser_act_args, dy) },
-    { .name = "files",
-      .description = "To upload: paths in the computer",
-      .kind = JSON_KIND_STRINGS,
-      .offset = offsetof(struct browser_act_args, files),
-      .min = 1,
-      .max = 100 },
+      .offset = offsetof(struct browser_act_args, dy) },
+    { .name = "dx", .kind = JSON_KIND_NUMBER, .offset = offsetof(struct browser_act_args, dx) },
     { .name = "snapshot",
-      .description = "Answer with what changed in the snapshot",
+      .description = "With the changed lines",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct browser_act_args, snapshot) },
     { .name = "timeout_ms",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct browser_act_args, timeout_ms),
-      .min = 0,
-      .max = 30000,
       .fallback = 5000 },
     BROWSER_FIELDS(struct browser_act_args),
     { .name = NULL },
@@ -104,8 +63,13 @@ static bool take_focus(struct act *act, bool editable, struct error *err)
 {
     json_t *focused;
 
+    double x, y;
+
     if (!act->a->ref)
         return act_begin(act, NULL, NEED_BARE, NULL, err);
+    if (act_is_point(act->a->ref, &x, &y))
+        return act_point(act, NEED_BARE, err) &&
+               browser_input_click(&act->in, act->x, act->y, false, 1, err);
     if (!act_begin(act, act->a->ref, editable ? NEED_EDITABLE : NEED_STILL, NULL, err))
         return false;
     focused = act_eval(act, "(el, atEnd) => aiosAct.focus(el, atEnd)",
@@ -127,10 +91,11 @@ static bool type_text(struct act *act, struct error *err)
 
 static bool press_keys(struct act *act, struct error *err)
 {
-    if (!act->a->keys)
-        return error_set(err, ERR_INVALID, "to press send \"keys\", such as \"Enter\" or "
-                                           "\"Control+a\"");
-    return take_focus(act, false, err) && browser_input_keys(&act->in, act->a->keys, err);
+    if (!act->a->text.data)
+        return error_set(err, ERR_INVALID, "to press send the keys as \"text\", such as "
+                                           "\"Enter\" or \"Control+a Delete\"");
+    return take_focus(act, false, err) &&
+           browser_input_keys(&act->in, act->a->text.data, err);
 }
 
 /* ---- mouse ---- */
@@ -141,26 +106,13 @@ static bool click(struct act *act, bool right, int count, struct error *err)
            browser_input_click(&act->in, act->x, act->y, right, count, err);
 }
 
-/* "300,200" */
-static bool read_point(const char *text, double *x, double *y)
-{
-    char *end;
-
-    *x = strtod(text, &end);
-    if (end == text || *end != ',')
-        return false;
-    text = end + 1;
-    *y = strtod(text, &end);
-    return end != text && *end == '\0';
-}
-
 static bool drop_point(struct act *act, double *x, double *y, struct error *err)
 {
     const char *to = act->a->to;
     double image_x, image_y;
     bool ok;
 
-    if (read_point(to, &image_x, &image_y))
+    if (act_is_point(to, &image_x, &image_y))
         return browser_tab_point(act->tab, image_x, image_y, x, y, &act->wait, err);
     ok = act_begin(act, to, NEED_STILL, NULL, err);
     *x = act->x;
@@ -174,7 +126,7 @@ static bool drag(struct act *act, struct error *err)
     bool ok;
 
     if (!act->a->to)
-        return error_set(err, ERR_INVALID, "to drag send \"to\": a ref or \"x,y\"");
+        return error_set(err, ERR_INVALID, "to drag send \"to\": a ref or x,y");
     if (!act_point(act, NEED_ENABLED, err))
         return false;
     from_x = act->x;
@@ -224,7 +176,7 @@ static bool scroll(struct act *act, struct error *err)
         buf_printf(&act->said, "%s is in view", a->ref);
         return true;
     }
-    if (a->ref || a->x >= 0) {
+    if (a->ref) {
         if (!act_point(act, NEED_STILL, err))
             return false;
     } else {
@@ -323,6 +275,8 @@ bool browser_act(struct tool_call *call, const void *args, struct error *err)
     bool answers = a->action == ACT_ACCEPT || a->action == ACT_DISMISS;
     bool ok;
 
+    if (a->timeout_ms < 0 || a->timeout_ms > TIMEOUT_MS_MAX)
+        return error_set(err, ERR_INVALID, "timeout_ms is 0 to %d", TIMEOUT_MS_MAX);
     if (!browser_use(call, a->computer, a->tab, answers, &use, err))
         return false;
     act.tab = use.tab;
@@ -345,16 +299,15 @@ bool browser_act(struct tool_call *call, const void *args, struct error *err)
 static const struct tool tools[] = {
     { .name = "browser_snapshot",
       .title = "Read a page",
-      .description = "The page as an outline: role \"name\" [ref states] = \"value\"; refs are for "
-                     "browser_act. Long pages are paged.",
+      .description = "Outline of the page: role \"name\" [ref states] = \"value\"; refs are for "
+                     "browser_act",
       .fields = browser_snapshot_fields,
       .args_size = sizeof(struct browser_snapshot_args),
       .flags = TOOL_READS,
       .handler = browser_snapshot },
     { .name = "browser_act",
       .title = "Act on a page",
-      .description = "Click, type, fill … on a ref. Waits until it can be acted on; says what "
-                     "changed.",
+      .description = "Click, type, fill …: waits until the element is ready, says what changed",
       .fields = browser_act_fields,
       .args_size = sizeof(struct browser_act_args),
       .flags = TOOL_DESTROYS | TOOL_OPEN_WORLD,

@@ -34,10 +34,10 @@ struct browser_snapshot_args {
 
 struct browser_act_args {
     int action;
-    const char *ref, *to, *keys, *tab, *computer;
-    double x, y, dx, dy;
+    const char *ref, *to, *tab, *computer;
+    double dx, dy;
     struct json_text text;
-    json_t *values, *fields, *files;
+    json_t *values, *fields;
     bool snapshot;
     int64_t timeout_ms;
 };
@@ -83,7 +83,10 @@ NODISCARD bool act_begin(struct act *act, const char *ref, enum act_need need, j
  *  (taken).  A {why} in the answer is an error. */
 NODISCARD json_t *act_eval(struct act *act, const char *body, json_t *args, struct error *err);
 
-/** The point of the call: its x and y in the last screenshot, or its element. */
+/** "300,200": a point of the last screenshot. */
+bool act_is_point(const char *text, double *ret_x, double *ret_y);
+
+/** The point of the call: of the last screenshot, or its element's. */
 NODISCARD bool act_point(struct act *act, enum act_need need, struct error *err);
 
 /** What came of it, into act->said: navigation, dialog …, changes of the document, or nothing. */

@@ -95,21 +95,20 @@ static bool fill_one(struct act *act, const char *ref, const char *value, struct
 bool act_fill(struct act *act, struct error *err)
 {
     const struct browser_act_args *a = act->a;
-    json_t *field;
-    size_t i;
+    const char *ref;
+    json_t *value;
+    size_t done = 0;
 
     if (!a->fields == !(a->ref && a->text.data))
         return error_set(err, ERR_INVALID,
-                         "to fill send \"ref\" and \"text\", or \"fields\": [{ref, value}, …]");
+                         "to fill send \"ref\" and \"text\", or \"fields\": {ref: value, …}");
     if (!a->fields)
         return fill_one(act, a->ref, a->text.data, err);
-    json_array_foreach (a->fields, i, field) {
-        const char *ref = json_string_value(json_object_get(field, "ref"));
-        const char *value = json_string_value(json_object_get(field, "value"));
-
-        if (!fill_one(act, ref, value ? value : "", err))
-            return error_prefix(err, "%zu of %zu fields are filled; %s", i,
-                                json_array_size(a->fields), ref);
+    json_object_foreach (a->fields, ref, value) {
+        if (!fill_one(act, ref, json_string_value(value), err))
+            return error_prefix(err, "%zu of %zu fields are filled; %s", done,
+                                json_object_size(a->fields), ref);
+        done++;
         if (act->in.dialog)
             break;
     }
@@ -161,13 +160,13 @@ static bool check_files(struct act *act, struct error *err)
 
     if (!computer)
         return false;
-    json_array_foreach (act->a->files, i, file) {
+    json_array_foreach (act->a->values, i, file) {
         const char *path = json_string_value(file);
         struct wire_stat st;
 
         if (!path || path[0] != '/')
             return error_set(err, ERR_INVALID,
-                             "files are absolute paths in the computer, such as /workspace/a.pdf; "
+                             "values are absolute paths in the computer, such as /workspace/a.pdf; "
                              "file_write or file_transfer puts them there");
         if (!guest_stat(computer_guest(computer), "/", path, true, &st, &act->wait, err))
             return error_prefix(err, "upload %s", path);
@@ -182,7 +181,7 @@ static bool set_files(struct act *act, const struct browser_frame *frame, json_t
 {
     json_t *done;
 
-    if (!params || json_object_set(params, "files", act->a->files) != 0) {
+    if (!params || json_object_set(params, "files", act->a->values) != 0) {
         json_decref(params);
         return error_set(err, ERR_NOMEM, "an upload");
     }
@@ -227,8 +226,8 @@ bool act_upload(struct act *act, struct error *err)
     char object[BROWSER_ID_MAX + 1];
     bool field;
 
-    if (!a->ref || !a->files)
-        return error_set(err, ERR_INVALID, "to upload send \"ref\" and \"files\"");
+    if (!a->ref || !a->values)
+        return error_set(err, ERR_INVALID, "to upload send \"ref\" and \"values\": paths in the computer");
     if (!check_files(act, err) || !act_begin(act, a->ref, NEED_BARE, &reply, err))
         return false;
     type = json_string_value(json_object_get(reply, "type"));

@@ -7,37 +7,27 @@
 
 const struct json_field browser_snapshot_fields[] = {
     { .name = "root",
-      .description = "Only what is in this ref, selector or frame",
+      .description = "Ref or selector to begin at",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_snapshot_args, root),
-      .min = 1,
-      .max = 400 },
+      .offset = offsetof(struct browser_snapshot_args, root) },
     { .name = "depth",
-      .description = "Levels to show",
       .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_snapshot_args, depth),
-      .min = 1,
-      .max = 1000 },
+      .offset = offsetof(struct browser_snapshot_args, depth) },
     { .name = "changed",
-      .description = "Only what differs from the last one: + new, ~ changed, - gone",
+      .description = "Only changes since the last",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct browser_snapshot_args, changed) },
     { .name = "match",
-      .description = "Only lines with this text or role (a|b: either), and what they are in",
+      .description = "Only lines with this text or role, or a|b",
       .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_snapshot_args, match),
-      .min = 1,
-      .max = 400 },
+      .offset = offsetof(struct browser_snapshot_args, match) },
     { .name = "links",
-      .description = "With the links' URLs",
+      .description = "With URLs",
       .kind = JSON_KIND_BOOL,
       .offset = offsetof(struct browser_snapshot_args, links) },
     { .name = "cursor",
-      .description = "Line to go on from",
       .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_snapshot_args, cursor),
-      .min = 0,
-      .max = INT32_MAX },
+      .offset = offsetof(struct browser_snapshot_args, cursor) },
     BROWSER_FIELDS(struct browser_snapshot_args),
     { .name = NULL },
 };
@@ -86,6 +76,8 @@ bool browser_snapshot(struct tool_call *call, const void *args, struct error *er
     struct outline *o;
     bool ok;
 
+    if (a->depth < 0 || a->cursor < 0 || a->cursor > INT32_MAX)
+        return error_set(err, ERR_INVALID, "depth and cursor count lines: 0 or more");
     if (!browser_use(call, a->computer, a->tab, false, &use, err))
         return false;
     o = outline_of(use.tab, err);

@@ -1,5 +1,6 @@
 /* Waiting until an element can be acted on, and telling what came of it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/base/clock.h"
@@ -140,18 +141,32 @@ json_t *act_eval(struct act *act, const char *body, json_t *args, struct error *
     return reply;
 }
 
+bool act_is_point(const char *text, double *ret_x, double *ret_y)
+{
+    char *end;
+    double x = strtod(text, &end);
+
+    if (end == text || *end != ',')
+        return false;
+    text = end + 1;
+    *ret_y = strtod(text, &end);
+    *ret_x = x;
+    return end != text && *end == '\0';
+}
+
 bool act_point(struct act *act, enum act_need need, struct error *err)
 {
-    const struct browser_act_args *a = act->a;
+    const char *ref = act->a->ref;
+    double x, y;
 
-    if (a->ref)
-        return act_begin(act, a->ref, need, NULL, err);
-    if (a->x < 0 || a->y < 0)
+    if (!ref)
         return error_set(err, ERR_INVALID,
-                         "send \"ref\" from browser_snapshot (or a CSS selector, or text=…), or "
-                         "\"x\" and \"y\" in the last browser_screenshot");
+                         "send \"ref\": a ref of browser_snapshot, a CSS selector, text=…, or x,y "
+                         "in the last browser_screenshot");
+    if (!act_is_point(ref, &x, &y))
+        return act_begin(act, ref, need, NULL, err);
     return act_begin(act, NULL, NEED_BARE, NULL, err) &&
-           browser_tab_point(act->tab, a->x, a->y, &act->x, &act->y, &act->wait, err);
+           browser_tab_point(act->tab, x, y, &act->x, &act->y, &act->wait, err);
 }
 
 /* What the script saw of changes; the document may be gone, which is told elsewhere. */
