@@ -40,14 +40,14 @@ NODISCARD bool browser_use(struct tool_call *call, const char *computer, const c
 void browser_use_fini(struct browser_use *use);
 
 /** The optional arguments that every tool of the family has. */
-#define BROWSER_FIELDS(type)                                                              \
-    { .name = "tab",                                                                      \
-      .description = "Default: current",                                                  \
-      .kind = JSON_KIND_STRING,                                                           \
-      .offset = offsetof(type, tab) },                                                    \
-    {                                                                                     \
-        .name = "computer", .description = "Default: your own", .kind = JSON_KIND_STRING, \
-        .offset = offsetof(type, computer)                                                \
+#define BROWSER_FIELDS(type)                                                           \
+    { .name = "tab",                                                                   \
+      .description = "Default: current",                                               \
+      .kind = JSON_KIND_STRING,                                                        \
+      .offset = offsetof(type, tab) },                                                 \
+    {                                                                                  \
+        .name = "computer", .description = "Default: yours", .kind = JSON_KIND_STRING, \
+        .offset = offsetof(type, computer)                                             \
     }
 
 const char *browser_tab_id(const struct browser_tab *tab); /* "t1" */

@@ -68,8 +68,7 @@ static bool take_focus(struct act *act, bool editable, struct error *err)
     if (!act->a->ref)
         return act_begin(act, NULL, NEED_BARE, NULL, err);
     if (act_is_point(act->a->ref, &x, &y))
-        return act_point(act, NEED_BARE, err) &&
-               browser_input_click(&act->in, act->x, act->y, false, 1, err);
+        return act_click(act, act->a->ref, false, 1, err);
     if (!act_begin(act, act->a->ref, editable ? NEED_EDITABLE : NEED_STILL, NULL, err))
         return false;
     focused = act_eval(act, "(el, atEnd) => aiosAct.focus(el, atEnd)",
@@ -99,12 +98,6 @@ static bool press_keys(struct act *act, struct error *err)
 }
 
 /* ---- mouse ---- */
-
-static bool click(struct act *act, bool right, int count, struct error *err)
-{
-    return act_point(act, NEED_ENABLED, err) &&
-           browser_input_click(&act->in, act->x, act->y, right, count, err);
-}
 
 static bool drop_point(struct act *act, double *x, double *y, struct error *err)
 {
@@ -234,11 +227,11 @@ static bool perform(struct act *act, struct error *err)
 
     switch ((enum browser_action)a->action) {
     case ACT_CLICK:
-        return click(act, false, 1, err);
+        return act_click(act, act->a->ref, false, 1, err);
     case ACT_DOUBLE_CLICK:
-        return click(act, false, 2, err);
+        return act_click(act, act->a->ref, false, 2, err);
     case ACT_RIGHT_CLICK:
-        return click(act, true, 1, err);
+        return act_click(act, act->a->ref, true, 1, err);
     case ACT_HOVER:
         return act_point(act, NEED_STILL, err) &&
                browser_input_move(&act->in, act->x, act->y, false, err);

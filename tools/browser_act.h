@@ -60,6 +60,7 @@ struct act {
     struct outline_target target;
     bool found;  /* target is an element */
     double x, y; /* where to act, in the viewport */
+    double local_x, local_y; /* the same in the target's frame */
     struct buf said;
 };
 
@@ -88,6 +89,10 @@ bool act_is_point(const char *text, double *ret_x, double *ret_y);
 
 /** The point of the call: of the last screenshot, or its element's. */
 NODISCARD bool act_point(struct act *act, enum act_need need, struct error *err);
+
+/** Click at the point of @ref, which is waited for as @need says. */
+NODISCARD bool act_click(struct act *act, const char *ref, bool right, int count,
+                         struct error *err);
 
 /** What came of it, into act->said: navigation, dialog …, changes of the document, or nothing. */
 NODISCARD bool act_finish(struct act *act, struct error *err);

@@ -49,7 +49,7 @@ static bool set_box(struct act *act, const char *ref, bool wanted, struct error 
                    wanted ? "checked" : "unchecked");
         return true;
     }
-    if (!browser_input_click(&act->in, act->x, act->y, false, 1, err))
+    if (!act_click(act, ref, false, 1, err))
         return false;
     if (act->in.dialog || browser_tab_document(act->tab) != act->mark.document)
         return true;
@@ -237,6 +237,5 @@ bool act_upload(struct act *act, struct error *err)
         return outline_object(act->o, act->tab, &act->target, object, sizeof(object), &act->wait,
                               err) &&
                set_files(act, act->target.frame, json_pack("{ss}", "objectId", object), err);
-    return act_begin(act, a->ref, NEED_ENABLED, NULL, err) &&
-           browser_input_click(&act->in, act->x, act->y, false, 1, err) && choose(act, err);
+    return act_click(act, a->ref, false, 1, err) && choose(act, err);
 }

@@ -55,8 +55,6 @@ bool browser_input_button(struct browser_input *in, double x, double y, bool rig
 bool browser_input_click(struct browser_input *in, double x, double y, bool right, int count,
                          struct error *err)
 {
-    if (!browser_input_move(in, x, y, false, err))
-        return false;
     for (int i = 1; i <= count; i++)
         if (!browser_input_button(in, x, y, right, true, i, err) ||
             !browser_input_button(in, x, y, right, false, i, err))

@@ -21,7 +21,7 @@ NODISCARD bool browser_input_move(struct browser_input *in, double x, double y, 
                                   struct error *err);
 NODISCARD bool browser_input_button(struct browser_input *in, double x, double y, bool right,
                                     bool down, int count, struct error *err);
-/** Move there, press and release @count times. */
+/** Press and release @count times, where the mouse is already. */
 NODISCARD bool browser_input_click(struct browser_input *in, double x, double y, bool right,
                                    int count, struct error *err);
 NODISCARD bool browser_input_wheel(struct browser_input *in, double x, double y, double dx,

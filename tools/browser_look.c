@@ -21,7 +21,7 @@ const struct json_field browser_evaluate_fields[] = {
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct browser_evaluate_args, ref) },
     { .name = "frame",
-      .description = "Name or part of the URL",
+      .description = "Name or URL part",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct browser_evaluate_args, frame) },
     BROWSER_FIELDS(struct browser_evaluate_args),
@@ -174,7 +174,7 @@ bool browser_evaluate(struct tool_call *call, const void *args, struct error *er
 
 const struct json_field browser_console_fields[] = {
     { .name = "since",
-      .description = "Last number seen",
+      .description = "Last seen",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct browser_look_args, since) },
     { .name = "filter",
@@ -232,11 +232,11 @@ bool browser_console(struct tool_call *call, const void *args, struct error *err
 
 const struct json_field browser_network_fields[] = {
     { .name = "since",
-      .description = "Last number seen",
+      .description = "Last seen",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct browser_look_args, since) },
     { .name = "filter",
-      .description = "URL part, type, status or \"failed\"",
+      .description = "In the URL, type or status",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct browser_look_args, filter) },
     { .name = "body",

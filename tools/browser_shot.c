@@ -10,11 +10,11 @@
 
 const struct json_field browser_screenshot_fields[] = {
     { .name = "part",
-      .description = "A ref, \"full\" (page) or x,y,width,height (CSS pixels); default: viewport",
+      .description = "A ref, \"full\" or x,y,width,height; default: viewport",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct browser_screenshot_args, part) },
     { .name = "path",
-      .description = "Instead write this file: .png, .jpg, .pdf (of the page)",
+      .description = "File to write instead: .png .jpg .pdf",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct browser_screenshot_args, path) },
     BROWSER_FIELDS(struct browser_screenshot_args),

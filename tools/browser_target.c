@@ -54,8 +54,8 @@ static bool point_of(struct act *act, json_t **reply, enum act_need need, struct
     char why[200];
 
     for (;;) {
-        act->x = json_number_value(json_object_get(*reply, "x"));
-        act->y = json_number_value(json_object_get(*reply, "y"));
+        act->x = act->local_x = json_number_value(json_object_get(*reply, "x"));
+        act->y = act->local_y = json_number_value(json_object_get(*reply, "y"));
         if (!outline_point(act->o, act->tab, &act->target, &act->x, &act->y, why, sizeof(why),
                            &act->wait, err))
             return false;
@@ -167,6 +167,42 @@ bool act_point(struct act *act, enum act_need need, struct error *err)
         return act_begin(act, ref, need, NULL, err);
     return act_begin(act, NULL, NEED_BARE, NULL, err) &&
            browser_tab_point(act->tab, x, y, &act->x, &act->y, &act->wait, err);
+}
+
+/* Whether the element is still where the mouse is now: what is pointed at may change the page. */
+static bool still_hit(struct act *act)
+{
+    json_t *hit;
+    bool yes;
+
+    if (!act->found || act->in.dialog)
+        return true;
+    hit = act_eval(act, "(el, x, y) => aiosAct.hits(el, x, y)",
+                   json_pack("[ff]", act->local_x, act->local_y), NULL);
+    yes = !json_is_false(hit);
+    json_decref(hit);
+    return yes;
+}
+
+bool act_click(struct act *act, const char *ref, bool right, int count, struct error *err)
+{
+    double x, y;
+
+    if (!ref || act_is_point(ref, &x, &y)) {
+        if (!act_point(act, NEED_ENABLED, err))
+            return false;
+    } else if (!act_begin(act, ref, NEED_ENABLED, NULL, err)) {
+        return false;
+    }
+    for (int round = 0; round < 3; round++) {
+        if (!browser_input_move(&act->in, act->x, act->y, false, err))
+            return false;
+        if (still_hit(act))
+            break;
+        if (!act_begin(act, ref, NEED_ENABLED, NULL, err))
+            return false;
+    }
+    return browser_input_click(&act->in, act->x, act->y, right, count, err);
 }
 
 /* What the script saw of changes; the document may be gone, which is told elsewhere. */

@@ -4,8 +4,7 @@
 static const struct tool tools[] = {
     { .name = "browser_navigate",
       .title = "Navigate",
-      .description = "Open a page in your computer's browser; says where it led. localhost is the "
-                     "computer; its rules allow other hosts",
+      .description = "Open a page in your computer's browser, where localhost is the computer",
       .fields = browser_navigate_fields,
       .args_size = sizeof(struct browser_navigate_args),
       .flags = TOOL_OPEN_WORLD,
@@ -39,7 +38,7 @@ static const struct tool tools[] = {
       .handler = browser_tabs },
     { .name = "browser_console",
       .title = "Console",
-      .description = "What pages logged, and errors",
+      .description = "What pages logged",
       .fields = browser_console_fields,
       .args_size = sizeof(struct browser_look_args),
       .flags = TOOL_READS,

@@ -59,7 +59,7 @@ control(u, (t) => t.toUpperCase()); control(d, (t) => t.replace(/\\D/g, ''));</s
   '/keys': page('Keys', `<input id=i aria-label=Field value="some words">${log}<script>i.onkeydown = (e) => say([e.ctrlKey && 'Control', e.shiftKey && 'Shift', e.key, e.code, e.keyCode].filter(Boolean).join(' '));</script>`),
   '/hover': page('Hover', `<style>.menu { display: none } .top:hover .menu { display: block }</style><div class=top tabindex=0>Products<div class=menu><button onclick="say('picked')">Pick me</button></div></div>${log}<button ondblclick="say('double')" oncontextmenu="say('context'); return false">Twice</button>`),
   '/labels': page('Labels', `<style>.box input { display: none }</style><label class=box><input type=checkbox onchange="say('box ' + this.checked)"> Fancy</label>${log}<div id=plain>Plain thing</div><script>plain.addEventListener('click', () => say('plain clicked'));</script>`),
-  '/navigate': page('Navigate', `<a href=/form>Go to the form</a> <button onclick="open('/inner')">Pop up</button>`),
+  '/navigate': page('Navigate', `<a href=/form>Go to the form</a> <button onclick="window.open('/inner')">Pop up</button>`),
 };
 
 const framed = (port) => page('Frames', `<h1>Frames</h1><p>above</p><iframe title=Same src=/inner width=500 height=250></iframe>

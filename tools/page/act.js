@@ -290,7 +290,13 @@ globalThis.aiosAct = (() => {
     return { ...found, ...(await ready(el, o)) };
   };
 
+  // Pointing at things moves them: whether the point still hits @el, once the mouse is there.
+  const hits = (el, x, y) => {
+    const hit = hitAt(x, y);
+    return !!hit && stands(hit, el);
+  };
+
   const on = (ref) => globalThis.aiosPage.resolve(ref);
 
-  return { ready, frameAt, fill, select, checkedOf, focus, contentOf, watch, settled, called, scrollState, begin, on };
+  return { ready, frameAt, fill, select, checkedOf, focus, contentOf, watch, settled, called, scrollState, begin, hits, on };
 })();

@@ -12,7 +12,8 @@ globalThis.aiosPage = (() => {
   const asked = new WeakSet();    // hosts that may have a closed root, and have been asked about
   const frameOf = new WeakMap();  // frame element → its number in the tab
   let nextRef = globalThis.aiosFrom ?? 1;
-  let shown = [];                 // the lines of the last snapshot of the whole page
+  let shown = null;               // the lines of the last snapshot, for its next page
+  let shownKey = '';              // what it was a snapshot of
   let baseline = null;            // what `changed` compares with: key → text
 
   const NAME_MAX = 200, VALUE_MAX = 500, OPTIONS_MAX = 20, HOSTS_MAX = 16;
@@ -398,7 +399,11 @@ globalThis.aiosPage = (() => {
         } else if (acts) {
           // A card that can be clicked as a whole, with things of its own in it.
           for (let i = at + 1; i < lines.length; i++)
-            if (lines[i].text !== undefined) { line.name = cut(lines[i].text, 80); break; }
+            if (lines[i].text !== undefined) {
+              line.name = cut(lines[i].text, 80);
+              if (lines[i].text === line.name) lines.splice(i, 1);
+              break;
+            }
         }
       }
       if (!line.name) line.name = clean(el.getAttribute('title') ?? '');
@@ -598,7 +603,8 @@ globalThis.aiosPage = (() => {
   let pending = { frames: [], hosts: [] };
 
   const snapshot = (o) => {
-    let lines = o.again ? shown : null;
+    const key = JSON.stringify([o.root, o.match, o.depth, o.changed, o.urls]);
+    let lines = o.again && key === shownKey ? shown : null;
     if (!lines) {
       const built = build(o);
       pending = { frames: built.frames, hosts: built.hosts };
@@ -616,6 +622,7 @@ globalThis.aiosPage = (() => {
         for (const line of whole) if (line.frame) lines.push({ text: ' ' + line.text.trim(), frame: line.frame });
       }
       shown = lines;
+      shownKey = key;
     }
     // Without frames, only the part that is wanted leaves the page.
     const nested = lines.some((line) => line.frame);
