@@ -247,6 +247,8 @@ globalThis.aiosAct = (() => {
       document.addEventListener(type, note, { capture: true, passive: true, signal: scrolled.signal });
     addEventListener('scroll', note, { passive: true, signal: scrolled.signal });
     watch.focus = stateNow();
+    // Styles alone can show and hide things; on a huge page that is not looked for.
+    watch.outline = document.getElementsByTagName('*').length < 3000 ? globalThis.aiosPage.outline() : null;
   };
   // After two frames without a change, or @ms: how many changes, and whether the focus moved.
   const settled = async (ms) => {
@@ -259,6 +261,7 @@ globalThis.aiosAct = (() => {
     }
     seen += watcher?.takeRecords().length ?? 0;
     const moved = stateNow() !== watch.focus;
+    if (!seen && watch.outline !== null && watch.outline !== globalThis.aiosPage.outline()) seen++;
     watcher?.disconnect();
     scrolled?.abort();
     const now = stateNow();

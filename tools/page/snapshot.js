@@ -639,8 +639,11 @@ globalThis.aiosPage = (() => {
       nested: nested ? lines.map((line, i) => [i, line.frame, line.text.search(/\S/)]).filter(([, frame]) => frame) : [] };
   };
 
+  const outline = () => build({}).lines.map((line) => line.text).join('\n');
+
   return {
     snapshot,
+    outline,
     resolve,
     refFor,
     next: () => nextRef,
