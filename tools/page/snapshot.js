@@ -166,6 +166,8 @@ globalThis.aiosPage = (() => {
 
   // ---- states and values ----
 
+  let focused = null; // of the walk that goes on
+
   const statesOf = (el, role) => {
     const out = [];
     const aria = (name) => el.getAttribute('aria-' + name);
@@ -187,7 +189,7 @@ globalThis.aiosPage = (() => {
       if (el.readOnly) out.push('readonly');
     }
     if (aria('invalid') === 'true') out.push('invalid');
-    if (el.getRootNode().activeElement === el && el !== document.body) out.push('focused');
+    if (el === focused) out.push('focused');
     if (role === 'dialog' && el.tagName === 'DIALOG' && el.matches(':modal')) out.push('modal');
     return out;
   };
@@ -229,6 +231,9 @@ globalThis.aiosPage = (() => {
     'nav', 'region', 'form', 'cell']);
 
   const walkAll = (start, urls) => {
+    focused = document.activeElement;
+    while (focused && shadowOf(focused)?.activeElement) focused = shadowOf(focused).activeElement;
+    if (focused === document.body) focused = null;
     const lines = [];
     const frames = [];
     const hosts = [];
@@ -243,11 +248,12 @@ globalThis.aiosPage = (() => {
     };
 
     // Numbers first: they are cheaper than styles.
-    const isScroller = (el, style) => {
+    const isScroller = (el) => {
       const scrollable = (overflow) => overflow === 'auto' || overflow === 'scroll';
-      const height = el.clientHeight, width = el.clientWidth;
-      return (height > 0 && el.scrollHeight > height + 1 && scrollable(style.overflowY)) ||
-        (width > 0 && el.scrollWidth > width + 1 && scrollable(style.overflowX));
+      const height = el.clientHeight;
+      if (height === 0) return false; /* also everything inline */
+      return (el.scrollHeight > height + 1 && scrollable(getComputedStyle(el).overflowY)) ||
+        (el.scrollWidth > el.clientWidth + 1 && scrollable(getComputedStyle(el).overflowX));
     };
 
     const visit = (el, depth, pointer, veiled) => {
@@ -255,20 +261,22 @@ globalThis.aiosPage = (() => {
       if (SKIPPED.has(tag)) return;
       if (tag === 'BR') { run += ' '; return; }
       if (el.getAttribute('aria-hidden') === 'true') return;
-      const style = getComputedStyle(el);
-      const display = style.display;
+      // Styles cost most of the time: they are asked for only where they matter.
+      let style = null;
       let hidden = false;
       if (!el.checkVisibility(VISIBLE)) {
-        if (display === 'none' || style.contentVisibility === 'hidden') return;
+        style = getComputedStyle(el);
+        if (style.display === 'none' || style.contentVisibility === 'hidden') return;
         hidden = style.visibility !== 'visible';
       }
       let role = roleOf(el);
       if (tag === 'INPUT' && el.type === 'hidden') return;
       if (tag === 'SELECT' || tag === 'INPUT' || tag === 'TEXTAREA') veiled = true;
-      const hand = pointer || style.cursor === 'pointer';
       const shadow = shadowOf(el);
       let acts = ACTS.has(role);
       let label = null;
+      if (!acts) style ??= getComputedStyle(el);
+      const hand = pointer || acts || style.cursor === 'pointer';
 
       // Only the browser can tell whether a shadow root is there that the page cannot see.
       if (!shadow && hosts.length < HOSTS_MAX && !asked.has(el) && (tag.includes('-') ||
@@ -298,8 +306,7 @@ globalThis.aiosPage = (() => {
         role = roleOf(label) || 'click';
         acts = true;
       }
-      const scrolls = display !== 'inline' && !veiled && el.firstElementChild !== null && tag !== 'HTML' &&
-        tag !== 'BODY' && isScroller(el, style);
+      const scrolls = !veiled && el.firstElementChild !== null && tag !== 'HTML' && tag !== 'BODY' && isScroller(el);
       if (scrolls && !role) role = 'scroll';
 
       if (tag === 'IFRAME' || tag === 'FRAME') {
@@ -319,6 +326,7 @@ globalThis.aiosPage = (() => {
 
       if (!role) {
         const named = veiled ? '' : el.getAttribute('aria-label');
+        const display = (style ?? getComputedStyle(el)).display;
         const inline = display === 'inline' || display === 'contents';
         if (!inline) flush(depth);
         if (named && !el.firstElementChild) { run += ' ' + named + ' '; }
