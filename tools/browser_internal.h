@@ -191,6 +191,14 @@ unsigned browser_pending_locked(const struct browser_tab *tab);
 
 /* ---- waiting ---- */
 
+/** browser_settle() where it may take up to @quiet_ns for something to begin. */
+NODISCARD bool browser_settle_after(struct browser_tab *tab, const struct browser_mark *mark,
+                                    int64_t quiet_ns, int64_t most_ns, const struct wait *w,
+                                    struct error *err);
+
+/** The browser tells titles only when it is asked. */
+NODISCARD bool browser_learn_titles(struct browser *b, const struct wait *w, struct error *err);
+
 /** Wait until @ready says so, on the browser's lock.  False: @until_ns has come, or a failure of
  *  @w, or the browser's end, with @err set; a time that has passed sets no error and *ret_late. */
 typedef bool browser_ready_fn(struct browser_tab *tab, void *arg);

@@ -121,10 +121,16 @@ static json_t *send_away(struct browser_tab *tab, const char *method, json_t *pa
     struct error failed = ERROR_INIT;
     struct browser_dialog dialog;
     json_t *answer;
+    unsigned interrupts = atomic_load(&tab->interrupts);
 
     answer = cdp_ask(tab->browser->cdp, tab->session, method, params, &tab->interrupts, w, &failed);
-    if (answer)
+    if (answer) {
+        pthread_mutex_lock(&tab->browser->lock);
+        if (atomic_load(&tab->interrupts) == interrupts)
+            tab->crashed = false; /* another process has it now */
+        pthread_mutex_unlock(&tab->browser->lock);
         return answer;
+    }
     if (failed.code == ERR_BUSY && browser_tab_dialog(tab, &dialog)) {
         /* "Leave this page?" was answered by the wish to leave it; others belong to the new page.
          */
@@ -149,30 +155,6 @@ static int status_of(struct browser_tab *tab)
     return status;
 }
 
-/* The browser tells the title late. */
-static bool learn_title(struct browser_tab *tab, const struct wait *w, struct error *err)
-{
-    struct wait soon = { .deadline_ns =
-                             MIN(w->deadline_ns, clock_add_ns(clock_now_ns(), SETTLE_NS)),
-                         .cancel = w->cancel };
-    struct error failed = ERROR_INIT;
-    json_t *params =
-        browser_params(err, "{s:s,s:b}", "expression", "document.title", "returnByValue", 1);
-    json_t *answer;
-
-    if (!params)
-        return false;
-    answer = browser_call(tab, "Runtime.evaluate", params, &soon, &failed);
-    if (answer) {
-        pthread_mutex_lock(&tab->browser->lock);
-        browser_copy(tab->title, sizeof tab->title,
-                     json_object_get(json_object_get(answer, "result"), "value"));
-        pthread_mutex_unlock(&tab->browser->lock);
-        json_decref(answer);
-    }
-    return wait_check(w, err);
-}
-
 /* Waits for what was sent away, and tells about it. */
 static bool arrive(struct browser_tab *tab, const struct arrival *a, int64_t until_ns,
                    uint64_t refusals, const struct wait *w, struct buf *out, struct error *err)
@@ -190,7 +172,7 @@ static bool arrive(struct browser_tab *tab, const struct arrival *a, int64_t unt
             *err = failed;
         return false;
     }
-    if (!learn_title(tab, w, err))
+    if (!browser_learn_titles(tab->browser, w, err))
         return false;
     status = status_of(tab);
     (void)browser_changes(tab, a->mark, "it stayed where it was", out);
@@ -253,7 +235,7 @@ bool browser_go(struct tool_call *call, struct browser_tab *tab, const char *url
     json_decref(answer);
     if (!strcmp(why, "net::ERR_ABORTED")) {
         /* A download, or an answer without a document. */
-        if (!browser_settle(tab, &mark, SETTLE_NS, &call->wait, err))
+        if (!browser_settle_after(tab, &mark, SETTLE_NS, 5 * SETTLE_NS, &call->wait, err))
             return false;
         return browser_changes(tab, &mark, "no page: the server sent none", out);
     }
@@ -496,6 +478,8 @@ bool browser_tabs(struct tool_call *call, const void *args, struct error *err)
         return false;
     if (a->action == TABS_SELECT)
         cdp_post(use.browser->cdp, use.tab->session, "Page.bringToFront", NULL);
+    if (!browser_learn_titles(use.browser, &call->wait, err))
+        return false;
     list_tabs(use.browser, &text);
     return browser_finish(call, &use, &text, err);
 }
