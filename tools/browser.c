@@ -184,7 +184,6 @@ static bool greet(struct browser *b, const struct wait *w, struct error *err)
 
     if (!params)
         return false;
-    cdp_post(b->cdp, "", "Target.setDiscoverTargets", json_pack("{s:b}", "discover", 1));
     cdp_post(b->cdp, "", "Target.setAutoAttach",
              json_pack("{s:b,s:b,s:b,s:[{s:s}]}", "autoAttach", 1, "waitForDebuggerOnStart", 1,
                        "flatten", 1, "filter", "type", "page"));

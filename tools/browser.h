@@ -17,7 +17,7 @@
 #define BROWSER_WIDTH    1280 /* of a page that nobody gave a size, in CSS pixels */
 #define BROWSER_HEIGHT   800
 #define BROWSER_IMAGE    1568 /* the long edge of a picture, in its pixels */
-#define BROWSER_TABS_MAX 32u
+#define BROWSER_TABS_MAX 16u
 
 struct browser;
 struct browser_tab;

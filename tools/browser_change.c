@@ -77,18 +77,25 @@ static bool settled(struct browser_tab *tab, void *arg)
 bool browser_settle(struct browser_tab *tab, const struct browser_mark *mark, int64_t most_ns,
                     const struct wait *w, struct error *err)
 {
+    return browser_settle_after(tab, mark, QUIET_NS, most_ns, w, err);
+}
+
+bool browser_settle_after(struct browser_tab *tab, const struct browser_mark *mark,
+                          int64_t quiet_ns, int64_t most_ns, const struct wait *w,
+                          struct error *err)
+{
     struct settling s = { .mark = mark };
     int64_t now_ns = clock_now_ns();
     struct error failed = ERROR_INIT;
     bool late;
 
-    if (!browser_await(tab, begun, &s, clock_add_ns(now_ns, MIN(QUIET_NS, most_ns)), &late, w,
+    if (!browser_await(tab, begun, &s, clock_add_ns(now_ns, MIN(quiet_ns, most_ns)), &late, w,
                        &failed) &&
         late)
         return true;
     if (failed.code == ERR_NONE &&
         (browser_await(tab, settled, &s, clock_add_ns(now_ns, most_ns), &late, w, &failed) || late))
-        return true;
+        return browser_learn_titles(tab->browser, w, err);
     /* That the tab is closed is an outcome like others. */
     if (failed.code == ERR_LOST && cdp_alive(tab->browser->cdp))
         return true;

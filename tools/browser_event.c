@@ -138,9 +138,12 @@ static void on_page(struct browser *b, const char *session, const json_t *info)
     pthread_mutex_unlock(&b->lock);
     if (tab)
         set_up(b, session, true);
-    else
-        cdp_post(b->cdp, "", "Target.closeTarget",
-                 json_pack("{s:s}", "targetId", text_of(info, "targetId")));
+    if (tab)
+        return;
+    /* Its opener waits for it to begin. */
+    cdp_post(b->cdp, session, "Runtime.runIfWaitingForDebugger", NULL);
+    cdp_post(b->cdp, "", "Target.closeTarget",
+             json_pack("{s:s}", "targetId", text_of(info, "targetId")));
 }
 
 static void on_frame(struct browser *b, const char *parent, const char *session, const json_t *info)
@@ -402,15 +405,6 @@ static void on_progress_locked(struct browser *b, const json_t *params)
                                 "download: " BROWSER_DOWNLOADS "/%s, %.0f bytes", d->name, bytes);
 }
 
-static void on_info_locked(struct browser *b, const json_t *params)
-{
-    const json_t *info = json_object_get(params, "targetInfo");
-    struct browser_tab *tab = browser_tab_find_locked(b, text_of(info, "targetId"));
-
-    if (tab)
-        browser_copy(tab->title, sizeof tab->title, json_object_get(info, "title"));
-}
-
 /* ---- in and out ---- */
 
 static void on_event(void *arg, const char *session, const char *method, json_t *params)
@@ -427,8 +421,6 @@ static void on_event(void *arg, const char *session, const char *method, json_t 
     if (!strcmp(method, "Target.detachedFromTarget")) {
         on_detached_locked(b, text_of(params, "sessionId"));
         after = 1;
-    } else if (!strcmp(method, "Target.targetInfoChanged")) {
-        on_info_locked(b, params);
     } else if (!strcmp(method, "Browser.downloadWillBegin")) {
         on_download_locked(b, params);
     } else if (!strcmp(method, "Browser.downloadProgress")) {

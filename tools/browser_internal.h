@@ -3,7 +3,7 @@
  *
  * browser.c starts and ends a browser, browser_event.c takes in what it says (on the reading
  * thread), browser_tab.c and browser_frame.c ask it, browser_change.c tells what is new;
- * browser_page.c, browser_shot.c, browser_look.c are the tools.
+ * browser_page.c, browser_wait.c, browser_shot.c, browser_look.c are the tools.
  * Threads: functions ending in _locked want the browser's lock.
  */
 #pragma once
@@ -190,6 +190,18 @@ void browser_records_fini(struct browser_tab *tab);
 unsigned browser_pending_locked(const struct browser_tab *tab);
 
 /* ---- waiting ---- */
+
+/** browser_settle() where it may take up to @quiet_ns for something to begin. */
+NODISCARD bool browser_settle_after(struct browser_tab *tab, const struct browser_mark *mark,
+                                    int64_t quiet_ns, int64_t most_ns, const struct wait *w,
+                                    struct error *err);
+
+/** Wait until the page asks the network for nothing for a moment; returns as browser_await(). */
+NODISCARD bool browser_until_quiet(struct browser_tab *tab, int64_t until_ns, bool *ret_late,
+                                   const struct wait *w, struct error *err);
+
+/** The browser tells titles only when it is asked. */
+NODISCARD bool browser_learn_titles(struct browser *b, const struct wait *w, struct error *err);
 
 /** Wait until @ready says so, on the browser's lock.  False: @until_ns has come, or a failure of
  *  @w, or the browser's end, with @err set; a time that has passed sets no error and *ret_late. */

@@ -1,11 +1,9 @@
-/* browser_navigate, browser_tabs, browser_wait: where a tab is, and waiting for it. */
+/* browser_navigate and browser_tabs: where a tab is. */
 #include "tools/browser_internal.h"
 
 #include <stdlib.h>
 
 #define LOAD_NS   (15 * CLOCK_NS_PER_S)
-#define IDLE_NS   (500 * CLOCK_NS_PER_MS)
-#define LOOK_NS   (150 * CLOCK_NS_PER_MS)
 #define SETTLE_NS (2 * CLOCK_NS_PER_S)
 
 /* ---- what the family's answers have in common ---- */
@@ -92,28 +90,6 @@ static bool arrived(struct browser_tab *tab, void *arg)
            (a->wait_for == BROWSER_WAIT_CONTENT && tab->content) || tab->loaded;
 }
 
-static bool quiet(struct browser_tab *tab, void *arg)
-{
-    (void)arg;
-    return tab->dialog_open || tab->crashed ||
-           (tab->content && browser_pending_locked(tab) == 0 &&
-            clock_now_ns() - tab->network_ns >= IDLE_NS);
-}
-
-static bool until_quiet(struct browser_tab *tab, int64_t until_ns, bool *ret_late,
-                        const struct wait *w, struct error *err)
-{
-    for (;;) {
-        int64_t now_ns = clock_now_ns();
-
-        if (browser_await(tab, quiet, NULL, MIN(until_ns, clock_add_ns(now_ns, LOOK_NS)), ret_late,
-                          w, err))
-            return true;
-        if (!*ret_late || clock_now_ns() >= until_ns)
-            return false;
-    }
-}
-
 /* Also of a page that crashed. */
 static json_t *send_away(struct browser_tab *tab, const char *method, json_t *params,
                          const struct wait *w, struct error *err)
@@ -121,10 +97,16 @@ static json_t *send_away(struct browser_tab *tab, const char *method, json_t *pa
     struct error failed = ERROR_INIT;
     struct browser_dialog dialog;
     json_t *answer;
+    unsigned interrupts = atomic_load(&tab->interrupts);
 
     answer = cdp_ask(tab->browser->cdp, tab->session, method, params, &tab->interrupts, w, &failed);
-    if (answer)
+    if (answer) {
+        pthread_mutex_lock(&tab->browser->lock);
+        if (atomic_load(&tab->interrupts) == interrupts)
+            tab->crashed = false; /* another process has it now */
+        pthread_mutex_unlock(&tab->browser->lock);
         return answer;
+    }
     if (failed.code == ERR_BUSY && browser_tab_dialog(tab, &dialog)) {
         /* "Leave this page?" was answered by the wish to leave it; others belong to the new page.
          */
@@ -149,30 +131,6 @@ static int status_of(struct browser_tab *tab)
     return status;
 }
 
-/* The browser tells the title late. */
-static bool learn_title(struct browser_tab *tab, const struct wait *w, struct error *err)
-{
-    struct wait soon = { .deadline_ns =
-                             MIN(w->deadline_ns, clock_add_ns(clock_now_ns(), SETTLE_NS)),
-                         .cancel = w->cancel };
-    struct error failed = ERROR_INIT;
-    json_t *params =
-        browser_params(err, "{s:s,s:b}", "expression", "document.title", "returnByValue", 1);
-    json_t *answer;
-
-    if (!params)
-        return false;
-    answer = browser_call(tab, "Runtime.evaluate", params, &soon, &failed);
-    if (answer) {
-        pthread_mutex_lock(&tab->browser->lock);
-        browser_copy(tab->title, sizeof tab->title,
-                     json_object_get(json_object_get(answer, "result"), "value"));
-        pthread_mutex_unlock(&tab->browser->lock);
-        json_decref(answer);
-    }
-    return wait_check(w, err);
-}
-
 /* Waits for what was sent away, and tells about it. */
 static bool arrive(struct browser_tab *tab, const struct arrival *a, int64_t until_ns,
                    uint64_t refusals, const struct wait *w, struct buf *out, struct error *err)
@@ -184,13 +142,13 @@ static bool arrive(struct browser_tab *tab, const struct arrival *a, int64_t unt
 
     if (browser_await(tab, arrived, &copy, until_ns, &late, w, &failed) &&
         a->wait_for == BROWSER_WAIT_IDLE)
-        UNCHECKED(until_quiet(tab, until_ns, &late, w, &failed));
+        UNCHECKED(browser_until_quiet(tab, until_ns, &late, w, &failed));
     if (failed.code != ERR_NONE) {
         if (err)
             *err = failed;
         return false;
     }
-    if (!learn_title(tab, w, err))
+    if (!browser_learn_titles(tab->browser, w, err))
         return false;
     status = status_of(tab);
     (void)browser_changes(tab, a->mark, "it stayed where it was", out);
@@ -253,7 +211,7 @@ bool browser_go(struct tool_call *call, struct browser_tab *tab, const char *url
     json_decref(answer);
     if (!strcmp(why, "net::ERR_ABORTED")) {
         /* A download, or an answer without a document. */
-        if (!browser_settle(tab, &mark, SETTLE_NS, &call->wait, err))
+        if (!browser_settle_after(tab, &mark, SETTLE_NS, 5 * SETTLE_NS, &call->wait, err))
             return false;
         return browser_changes(tab, &mark, "no page: the server sent none", out);
     }
@@ -496,156 +454,8 @@ bool browser_tabs(struct tool_call *call, const void *args, struct error *err)
         return false;
     if (a->action == TABS_SELECT)
         cdp_post(use.browser->cdp, use.tab->session, "Page.bringToFront", NULL);
-    list_tabs(use.browser, &text);
-    return browser_finish(call, &use, &text, err);
-}
-
-/* ---- browser_wait ---- */
-
-const struct json_field browser_wait_fields[] = {
-    { .name = "text",
-      .description = "It is shown",
-      .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_wait_args, text) },
-    { .name = "gone",
-      .description = "It is shown no more",
-      .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_wait_args, gone) },
-    { .name = "url",
-      .description = "The URL has it",
-      .kind = JSON_KIND_STRING,
-      .offset = offsetof(struct browser_wait_args, url) },
-    { .name = "idle",
-      .description = "No requests for 0.5 s",
-      .kind = JSON_KIND_BOOL,
-      .offset = offsetof(struct browser_wait_args, idle) },
-    { .name = "timeout_ms",
-      .description = "At most",
-      .kind = JSON_KIND_INT,
-      .offset = offsetof(struct browser_wait_args, timeout_ms),
-      .fallback = LOAD_NS / CLOCK_NS_PER_MS },
-    BROWSER_FIELDS(struct browser_wait_args),
-    { .name = NULL },
-};
-
-/* Whether the frame shows the text, spaces aside; open shadow roots included. */
-static const char shows[] =
-    "function (text) {"
-    "  const plain = (s) => s.replace(/\\s+/g, ' ');"
-    "  const want = plain(text);"
-    "  const look = (root) => {"
-    "    const body = root.body || root;"
-    "    const own = body.innerText === undefined"
-    "      ? [...body.children].map((c) => c.innerText || '').join(' ') : body.innerText;"
-    "    if (plain(own).includes(want)) return true;"
-    "    for (const e of body.querySelectorAll('*'))"
-    "      if (e.shadowRoot && look(e.shadowRoot)) return true;"
-    "    return false;"
-    "  };"
-    "  return look(document);"
-    "}";
-
-/* 1: some frame shows it, 0: none, -1: failed. */
-static int page_shows(struct browser_tab *tab, const char *text, const struct wait *w,
-                      struct error *err)
-{
-    CLEANUP(browser_frames_fini) struct browser_frames frames = { .at = NULL };
-    int found = 0;
-
-    if (!browser_frames(tab, &frames, w, err))
-        return -1;
-    for (size_t i = 0; i < frames.count && !found; i++) {
-        struct error failed = ERROR_INIT;
-        json_t *value =
-            browser_frame_eval(tab, &frames.at[i], shows, json_pack("[s]", text), w, &failed);
-
-        found = json_is_true(value);
-        json_decref(value);
-        /* A frame that goes, or has no document, shows nothing. */
-        if (!value && failed.code != ERR_NOT_FOUND && failed.code != ERR_INVALID) {
-            if (err)
-                *err = failed;
-            return -1;
-        }
-    }
-    return found;
-}
-
-static bool never(struct browser_tab *tab, void *arg)
-{
-    (void)arg;
-    return tab->dialog_open || tab->crashed;
-}
-
-static bool fulfilled(struct browser_tab *tab, const struct browser_wait_args *a, bool *ret,
-                      const struct wait *w, struct error *err)
-{
-    int shown;
-    bool ok = true;
-
-    if (a->url) {
-        pthread_mutex_lock(&tab->browser->lock);
-        ok = strstr(tab->url, a->url) != NULL;
-        pthread_mutex_unlock(&tab->browser->lock);
-    }
-    if (ok && a->text) {
-        shown = page_shows(tab, a->text, w, err);
-        if (shown < 0)
-            return false;
-        ok = shown == 1;
-    }
-    if (ok && a->gone) {
-        shown = page_shows(tab, a->gone, w, err);
-        if (shown < 0)
-            return false;
-        ok = shown == 0;
-    }
-    *ret = ok;
-    return true;
-}
-
-bool browser_wait_tool(struct tool_call *call, const void *args, struct error *err)
-{
-    const struct browser_wait_args *a = args;
-    CLEANUP(browser_use_fini) struct browser_use use = { .note = "" };
-    CLEANUP(buf_fini) struct buf text = BUF_INIT;
-    int64_t begun_ns = clock_now_ns();
-    int64_t until_ns = toolkit_answer_by(call, a->timeout_ms);
-    struct browser_mark mark;
-    bool ok = false, late;
-
-    if (a->timeout_ms < 1 || a->timeout_ms > 86400000)
-        return error_set(err, ERR_INVALID, "timeout_ms is from 1 to 86400000");
-    if (!a->text && !a->gone && !a->url && !a->idle)
-        return error_set(err, ERR_INVALID, "send what to wait for: text, gone, url or idle");
-    if (!browser_use(call, a->computer, a->tab, false, &use, err))
+    if (!browser_learn_titles(use.browser, &call->wait, err))
         return false;
-    browser_mark(use.tab, &mark);
-    while (!ok && clock_now_ns() < until_ns) {
-        if (!fulfilled(use.tab, a, &ok, &call->wait, err))
-            return false;
-        if (ok)
-            break;
-        late = false;
-        if (browser_await(use.tab, never, NULL,
-                          MIN(until_ns, clock_add_ns(clock_now_ns(), LOOK_NS)), &late, &call->wait,
-                          err))
-            break;
-        if (!late)
-            return false;
-    }
-    if (a->idle && ok) {
-        struct error failed = ERROR_INIT;
-
-        ok = until_quiet(use.tab, until_ns, &late, &call->wait, &failed);
-        if (!ok && !late) {
-            if (err)
-                *err = failed;
-            return false;
-        }
-    }
-    (void)buf_printf(&text, ok ? "it has come after %.1f s\n" : "it has not come within %.1f s\n",
-                     (double)(clock_now_ns() - begun_ns) / 1e9);
-    (void)browser_changes(use.tab, &mark, "", &text);
+    list_tabs(use.browser, &text);
     return browser_finish(call, &use, &text, err);
 }

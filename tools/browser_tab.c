@@ -40,6 +40,31 @@ uint64_t browser_tab_document(struct browser_tab *tab)
     return document;
 }
 
+bool browser_learn_titles(struct browser *b, const struct wait *w, struct error *err)
+{
+    json_t *answer = cdp_call(b->cdp, "", "Target.getTargets", NULL, w, err);
+    const json_t *info;
+    size_t i;
+
+    if (!answer)
+        return false;
+    pthread_mutex_lock(&b->lock);
+    json_array_foreach (json_object_get(answer, "targetInfos"), i, info) {
+        const char *id = json_string_value(json_object_get(info, "targetId"));
+        struct browser_tab *tab = id ? browser_tab_find_locked(b, id) : NULL;
+
+        if (!tab)
+            continue;
+        browser_copy(tab->title, sizeof tab->title, json_object_get(info, "title"));
+        /* Without a title the browser shows the address. */
+        if (strstr(tab->url, tab->title))
+            tab->title[0] = '\0';
+    }
+    pthread_mutex_unlock(&b->lock);
+    json_decref(answer);
+    return true;
+}
+
 /* ---- calls ---- */
 
 static bool state_ok(struct browser_tab *tab, struct error *err)

@@ -10,6 +10,7 @@
 #include "kernel/base/list.h"
 #include "kernel/base/utf8.h"
 
+#define END_NS      (2 * CLOCK_NS_PER_S) /* from the end of its words to its own */
 #define WRITE_NS    (10 * CLOCK_NS_PER_S)
 #define READ_BYTES  (1u << 20)
 #define LAST_WORDS  400u
@@ -116,7 +117,8 @@ static bool enter(struct cdp *cdp, struct call *call, struct error *err)
 
     pthread_mutex_lock(&cdp->lock);
     if (cdp->over) {
-        error_set(err, ERR_LOST, "the browser has ended: %s", cdp->why);
+        error_set(err, ERR_LOST, "the browser has ended: %s. The next call starts it anew",
+                  cdp->why);
     } else if (cdp->call_count >= CDP_CALLS_MAX) {
         error_set(err, ERR_BUSY, "the browser has %u unanswered calls; try again later",
                   CDP_CALLS_MAX);
@@ -148,7 +150,8 @@ static bool await(struct cdp *cdp, struct call *call, const atomic_uint *interru
     cdp->call_count--;
     over = cdp->over;
     if (over && !call->done)
-        error_set(err, ERR_LOST, "the browser has ended: %s", cdp->why);
+        error_set(err, ERR_LOST, "the browser has ended: %s. The next call starts it anew",
+                  cdp->why);
     pthread_mutex_unlock(&cdp->lock);
     cancel_detach(w->cancel, &hook);
     if (call->done)
@@ -295,13 +298,9 @@ static void read_all(struct cdp *cdp)
 static void say_why(struct cdp *cdp, char *why, size_t size)
 {
     CLEANUP(buf_fini) struct buf words = BUF_INIT;
-    const struct wait moment = { .deadline_ns = clock_add_ns(clock_now_ns(), 2 * CLOCK_NS_PER_S),
-                                 .cancel = &cdp->stop };
-    struct error late = ERROR_INIT;
     struct run_info info;
     const char *text = "";
 
-    UNCHECKED(run_wait(cdp->run, 0, NULL, &moment, &late));
     run_info(cdp->run, &info);
     if (utf8_append_valid(&words, buf_str(&cdp->words), cdp->words.len) >= 0) {
         text = buf_str(&words);
@@ -327,12 +326,16 @@ static void say_why(struct cdp *cdp, char *why, size_t size)
 static void *reader(void *arg)
 {
     struct cdp *cdp = arg;
+    struct error late = ERROR_INIT;
+    struct wait moment = { .cancel = &cdp->stop };
     char why[sizeof cdp->why];
 
     read_all(cdp);
+    guest_run_drain(run_guest(cdp->run));
+    moment.deadline_ns = clock_add_ns(clock_now_ns(), END_NS);
+    UNCHECKED(run_wait(cdp->run, 0, NULL, &moment, &late));
     /* Also of one that goes on after it closed its way to us, or said nonsense. */
     run_kill(cdp->run, SIGKILL, true);
-    guest_run_drain(run_guest(cdp->run));
     say_why(cdp, why, sizeof why);
     pthread_mutex_lock(&cdp->lock);
     cdp->over = true;
