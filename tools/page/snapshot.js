@@ -17,7 +17,6 @@ globalThis.aiosPage = (() => {
   let baseline = null;            // what `changed` compares with: key → text
 
   const NAME_MAX = 200, VALUE_MAX = 500, OPTIONS_MAX = 20, HOSTS_MAX = 16;
-  const VISIBLE = { visibilityProperty: true };
 
   const refFor = (el) => {
     let ref = refOf.get(el);
@@ -30,7 +29,12 @@ globalThis.aiosPage = (() => {
   };
 
   const shadowOf = (el) => el.shadowRoot ?? closedRoots.get(el) ?? null;
-  const clean = (text) => text.replace(/[\s\u200b\ufeff\ue000-\uf8ff]+/g, ' ').trim();
+  // Most texts are clean already, and finding that out is the cheaper part.
+  const UNCLEAN = /\s\s|[^\S ]|[\u200b\ufeff\ue000-\uf8ff]/;
+  const clean = (text) => {
+    const trimmed = text.trim();
+    return UNCLEAN.test(trimmed) ? trimmed.replace(/[\s\u200b\ufeff\ue000-\uf8ff]+/g, ' ').trim() : trimmed;
+  };
   const cut = (text, most) => (text.length > most ? text.slice(0, most - 1) + '…' : text);
   const quote = (text) => '"' + text.replace(/["\\]/g, '\\$&').replace(/\s+/g, ' ') + '"';
   const words = (text) => (text ? text.split(/\s+/).filter(Boolean) : []);
@@ -247,13 +251,23 @@ globalThis.aiosPage = (() => {
       }
     };
 
-    // Numbers first: they are cheaper than styles.
-    const isScroller = (el) => {
-      const scrollable = (overflow) => overflow === 'auto' || overflow === 'scroll';
-      const height = el.clientHeight;
-      if (height === 0) return false; /* also everything inline */
-      return (el.scrollHeight > height + 1 && scrollable(getComputedStyle(el).overflowY)) ||
-        (el.scrollWidth > el.clientWidth + 1 && scrollable(getComputedStyle(el).overflowX));
+    const scrollable = (overflow) => overflow === 'auto' || overflow === 'scroll';
+    const isScroller = (el, style) =>
+      (scrollable(style.overflowY) && el.clientHeight > 0 && el.scrollHeight > el.clientHeight + 1) ||
+      (scrollable(style.overflowX) && el.clientWidth > 0 && el.scrollWidth > el.clientWidth + 1);
+
+    const visitKids = (el, shadow, depth, pointer, veiled, hidden) => {
+      if (!shadow && el.tagName === 'SLOT' && el.assignedNodes().length) {
+        for (const node of el.assignedNodes()) {
+          if (node.nodeType === 1) visit(node, depth, pointer, veiled);
+          else if (node.nodeType === 3) run += node.data;
+        }
+        return;
+      }
+      for (let node = (shadow ?? el).firstChild; node; node = node.nextSibling) {
+        if (node.nodeType === 1) visit(node, depth, pointer, veiled);
+        else if (node.nodeType === 3 && !hidden) run += node.data;
+      }
     };
 
     const visit = (el, depth, pointer, veiled) => {
@@ -261,21 +275,17 @@ globalThis.aiosPage = (() => {
       if (SKIPPED.has(tag)) return;
       if (tag === 'BR') { run += ' '; return; }
       if (el.getAttribute('aria-hidden') === 'true') return;
-      // Styles cost most of the time: they are asked for only where they matter.
-      let style = null;
-      let hidden = false;
-      if (!el.checkVisibility(VISIBLE)) {
-        style = getComputedStyle(el);
-        if (style.display === 'none' || style.contentVisibility === 'hidden') return;
-        hidden = style.visibility !== 'visible';
-      }
+      const style = getComputedStyle(el);
+      const display = style.display;
+      if (display === 'none') return;
+      const hidden = style.visibility !== 'visible';
+      if (display !== 'inline' && el.firstElementChild && style.contentVisibility === 'hidden') return;
       let role = roleOf(el);
       if (tag === 'INPUT' && el.type === 'hidden') return;
       if (tag === 'SELECT' || tag === 'INPUT' || tag === 'TEXTAREA') veiled = true;
       const shadow = shadowOf(el);
       let acts = ACTS.has(role);
       let label = null;
-      if (!acts) style ??= getComputedStyle(el);
       const hand = pointer || acts || style.cursor === 'pointer';
 
       // Only the browser can tell whether a shadow root is there that the page cannot see.
@@ -306,7 +316,7 @@ globalThis.aiosPage = (() => {
         role = roleOf(label) || 'click';
         acts = true;
       }
-      const scrolls = !veiled && el.firstElementChild !== null && tag !== 'HTML' && tag !== 'BODY' && isScroller(el);
+      const scrolls = !veiled && el.firstElementChild !== null && tag !== 'HTML' && tag !== 'BODY' && isScroller(el, style);
       if (scrolls && !role) role = 'scroll';
 
       if (tag === 'IFRAME' || tag === 'FRAME') {
@@ -326,16 +336,10 @@ globalThis.aiosPage = (() => {
 
       if (!role) {
         const named = veiled ? '' : el.getAttribute('aria-label');
-        const display = (style ?? getComputedStyle(el)).display;
         const inline = display === 'inline' || display === 'contents';
         if (!inline) flush(depth);
         if (named && !el.firstElementChild) { run += ' ' + named + ' '; }
-        else {
-          for (const node of kids(el)) {
-            if (node.nodeType === 1) visit(node, depth, hand, veiled);
-            else if (node.nodeType === 3 && !hidden && node.data) run += node.data;
-          }
-        }
+        else visitKids(el, shadow, depth, hand, veiled, hidden);
         if (!inline) flush(depth);
         else if (display === 'inline-block') run += ' ';
         return;
@@ -352,7 +356,7 @@ globalThis.aiosPage = (() => {
       }
       if (hidden && tag !== 'HTML') {
         // Its children may be shown all the same.
-        for (const node of kids(el)) if (node.nodeType === 1) visit(node, depth, pointer, veiled);
+        visitKids(el, shadow, depth, pointer, veiled, true);
         return;
       }
       const byContent = BY_CONTENT.has(role) && !veiled;
@@ -375,10 +379,7 @@ globalThis.aiosPage = (() => {
       }
       if (label || (role === 'canvas')) { line.name ||= clean(el.title ?? ''); return; }
       if (!acts || role === 'progress') line.value = valueOf(el, role);
-      for (const node of kids(el)) {
-        if (node.nodeType === 1) visit(node, depth + 1, hand, veiled);
-        else if (node.nodeType === 3 && node.data) run += node.data;
-      }
+      visitKids(el, shadow, depth + 1, hand, veiled, false);
       flush(depth + 1);
       if (byContent) {
         // All text below: that is the name.  Else what is more than text stays below it.
