@@ -3,13 +3,13 @@
 
 #include "kernel/base/clock.h"
 
-#define MARGIN_NS (20 * CLOCK_NS_PER_S) /* for what follows once the element is there */
-#define DRAG_STEPS 4
+#define MARGIN_NS      (20 * CLOCK_NS_PER_S) /* for what follows once the element is there */
+#define DRAG_STEPS     4
 #define TIMEOUT_MS_MAX 30000
 
 static const char *const actions[] = {
-    "click",  "double_click", "right_click", "hover", "type",   "fill",   "press",   "select",
-    "check",  "uncheck",      "drag",        "scroll", "upload", "accept", "dismiss", NULL,
+    "click", "double_click", "right_click", "hover",  "type",   "fill",   "press",   "select",
+    "check", "uncheck",      "drag",        "scroll", "upload", "accept", "dismiss", NULL,
 };
 
 const struct json_field browser_act_fields[] = {
@@ -71,8 +71,8 @@ static bool take_focus(struct act *act, bool editable, struct error *err)
         return act_click(act, act->a->ref, false, 1, err);
     if (!act_begin(act, act->a->ref, editable ? NEED_EDITABLE : NEED_STILL, NULL, err))
         return false;
-    focused = act_eval(act, "(el, atEnd) => aiosAct.focus(el, atEnd)",
-                       json_pack("[b]", editable), err);
+    focused =
+        act_eval(act, "(el, atEnd) => aiosAct.focus(el, atEnd)", json_pack("[b]", editable), err);
     if (json_is_false(focused))
         error_set(err, ERR_INVALID, "%s does not take the focus", act->a->ref);
     json_decref(focused);
@@ -82,8 +82,9 @@ static bool take_focus(struct act *act, bool editable, struct error *err)
 static bool type_text(struct act *act, struct error *err)
 {
     if (!act->a->text.data)
-        return error_set(err, ERR_INVALID, "to type send \"text\"; keys such as Enter go by the "
-                                           "action press");
+        return error_set(err, ERR_INVALID,
+                         "to type send \"text\"; keys such as Enter go by the "
+                         "action press");
     return take_focus(act, true, err) &&
            browser_input_type(&act->in, act->a->text.data, act->a->text.len, err);
 }
@@ -91,10 +92,10 @@ static bool type_text(struct act *act, struct error *err)
 static bool press_keys(struct act *act, struct error *err)
 {
     if (!act->a->text.data)
-        return error_set(err, ERR_INVALID, "to press send the keys as \"text\", such as "
-                                           "\"Enter\" or \"Control+a Delete\"");
-    return take_focus(act, false, err) &&
-           browser_input_keys(&act->in, act->a->text.data, err);
+        return error_set(err, ERR_INVALID,
+                         "to press send the keys as \"text\", such as "
+                         "\"Enter\" or \"Control+a Delete\"");
+    return take_focus(act, false, err) && browser_input_keys(&act->in, act->a->text.data, err);
 }
 
 /* ---- mouse ---- */
@@ -162,8 +163,9 @@ static bool scroll(struct act *act, struct error *err)
 
     if (a->dx == 0 && a->dy == 0) {
         if (!a->ref)
-            return error_set(err, ERR_INVALID, "to scroll send \"dy\" (pixels, down is positive), "
-                                               "\"dx\", or the \"ref\" to bring into view");
+            return error_set(err, ERR_INVALID,
+                             "to scroll send \"dy\" (pixels, down is positive), "
+                             "\"dx\", or the \"ref\" to bring into view");
         if (!act_begin(act, a->ref, NEED_STILL, NULL, err))
             return false;
         buf_printf(&act->said, "%s is in view", a->ref);
@@ -177,9 +179,9 @@ static bool scroll(struct act *act, struct error *err)
 
         if (!act_begin(act, NULL, NEED_BARE, NULL, err))
             return false;
-        middle = outline_eval(act->o, act->tab, act->target.frame,
-                              "() => [innerWidth / 2, innerHeight / 2]", json_array(), &act->wait,
-                              err);
+        middle =
+            outline_eval(act->o, act->tab, act->target.frame,
+                         "() => [innerWidth / 2, innerHeight / 2]", json_array(), &act->wait, err);
         if (!middle)
             return false;
         act->x = json_number_value(json_array_get(middle, 0));
@@ -307,7 +309,6 @@ static const struct tool tools[] = {
       .handler = browser_act },
 };
 
-const struct toolset toolset_browser_act = { .name = "browser",
-                                             .tools = tools,
-                                             .count = ARRAY_LEN(tools),
-                                             .asked = true };
+const struct toolset toolset_browser_act = {
+    .name = "browser", .tools = tools, .count = ARRAY_LEN(tools), .asked = true
+};

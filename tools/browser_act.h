@@ -58,8 +58,8 @@ struct act {
     struct browser_input in;
     struct browser_mark mark;
     struct outline_target target;
-    bool found;  /* target is an element */
-    double x, y; /* where to act, in the viewport */
+    bool found;              /* target is an element */
+    double x, y;             /* where to act, in the viewport */
     double local_x, local_y; /* the same in the target's frame */
     struct buf said;
 };

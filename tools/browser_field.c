@@ -125,8 +125,9 @@ bool act_select(struct act *act, struct error *err)
 
     if (!values || !a->ref) {
         json_decref(values);
-        return error_set(err, ERR_INVALID, "to select send \"ref\" and \"values\": the options' "
-                                           "texts or values");
+        return error_set(err, ERR_INVALID,
+                         "to select send \"ref\" and \"values\": the options' "
+                         "texts or values");
     }
     if (!act_begin(act, a->ref, NEED_BARE, NULL, err)) {
         json_decref(values);
@@ -153,8 +154,8 @@ bool act_check(struct act *act, bool wanted, struct error *err)
 
 static bool check_files(struct act *act, struct error *err)
 {
-    CLEANUP(computer_unrefp) struct computer *computer =
-        toolkit_computer(act->call, act->a->computer, err);
+    CLEANUP(computer_unrefp)
+    struct computer *computer = toolkit_computer(act->call, act->a->computer, err);
     json_t *file;
     size_t i;
 
@@ -227,7 +228,8 @@ bool act_upload(struct act *act, struct error *err)
     bool field;
 
     if (!a->ref || !a->values)
-        return error_set(err, ERR_INVALID, "to upload send \"ref\" and \"values\": paths in the computer");
+        return error_set(err, ERR_INVALID,
+                         "to upload send \"ref\" and \"values\": paths in the computer");
     if (!check_files(act, err) || !act_begin(act, a->ref, NEED_BARE, &reply, err))
         return false;
     type = json_string_value(json_object_get(reply, "type"));

@@ -46,7 +46,7 @@ bool browser_input_button(struct browser_input *in, double x, double y, bool rig
                           int count, struct error *err)
 {
     return mouse(in, down ? "mousePressed" : "mouseReleased", x, y, right ? "right" : "left",
-                 !down ? 0
+                 !down   ? 0
                  : right ? 2
                          : 1,
                  count, err);
@@ -125,8 +125,7 @@ bool browser_input_keys(struct browser_input *in, const char *keys, struct error
         for (const char *at = keys + strspn(keys, " "); *at; at += strspn(at, " ")) {
             size_t len = strcspn(at, " ");
 
-            if (!browser_key(at, len, &key, err) ||
-                (pass && !browser_input_key(in, &key, err)))
+            if (!browser_key(at, len, &key, err) || (pass && !browser_input_key(in, &key, err)))
                 return false;
             at += len;
         }
@@ -134,11 +133,9 @@ bool browser_input_keys(struct browser_input *in, const char *keys, struct error
     return true;
 }
 
-bool browser_input_insert(struct browser_input *in, const char *text, size_t len,
-                          struct error *err)
+bool browser_input_insert(struct browser_input *in, const char *text, size_t len, struct error *err)
 {
-    return len == 0 ||
-           send(in, "Input.insertText", json_pack("{ss%}", "text", text, len), err);
+    return len == 0 || send(in, "Input.insertText", json_pack("{ss%}", "text", text, len), err);
 }
 
 bool browser_input_type(struct browser_input *in, const char *text, size_t len, struct error *err)

@@ -11,10 +11,10 @@
 #include "kernel/base/error.h"
 
 enum browser_modifier { /* as the DevTools protocol counts them */
-    BROWSER_ALT = 1,
-    BROWSER_CONTROL = 2,
-    BROWSER_META = 4,
-    BROWSER_SHIFT = 8,
+                        BROWSER_ALT = 1,
+                        BROWSER_CONTROL = 2,
+                        BROWSER_META = 4,
+                        BROWSER_SHIFT = 8,
 };
 
 struct browser_key {

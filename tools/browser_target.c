@@ -30,14 +30,15 @@ static const char *action_done(const struct act *act)
 }
 
 /* "button "Save" could not be clicked within 5000 ms: covered by <div class=overlay>" */
-static bool tell_why(const struct act *act, const json_t *reply, const char *why,
-                     struct error *err)
+static bool tell_why(const struct act *act, const json_t *reply, const char *why, struct error *err)
 {
     const char *what = json_string_value(json_object_get(reply, "what"));
 
     return error_set(err, ERR_INVALID, "%.120s could not be %s within %lld ms: %.300s",
-                     what ? what : act->a->ref ? act->a->ref : "it", action_done(act),
-                     (long long)act->a->timeout_ms, why);
+                     what          ? what
+                     : act->a->ref ? act->a->ref
+                                   : "it",
+                     action_done(act), (long long)act->a->timeout_ms, why);
 }
 
 static json_t *begin_options(const struct act *act, enum act_need need)
@@ -64,17 +65,16 @@ static bool point_of(struct act *act, json_t **reply, enum act_need need, struct
         if (act_left_ms(act) == 0)
             return tell_why(act, *reply, why, err);
         json_decref(*reply);
-        *reply = outline_eval(act->o, act->tab, act->target.frame,
-                              "async (target, o, ms) => { await new Promise((done) => "
-                              "setTimeout(done, ms)); return aiosAct.begin(target, o); }",
-                              json_pack("[s o i]", act->target.local, begin_options(act, need),
-                                        AGAIN_MS),
-                              &act->wait, err);
+        *reply = outline_eval(
+            act->o, act->tab, act->target.frame,
+            "async (target, o, ms) => { await new Promise((done) => "
+            "setTimeout(done, ms)); return aiosAct.begin(target, o); }",
+            json_pack("[s o i]", act->target.local, begin_options(act, need), AGAIN_MS), &act->wait,
+            err);
         if (!*reply)
             return false;
         if (json_object_get(*reply, "why"))
-            return tell_why(act, *reply,
-                            json_string_value(json_object_get(*reply, "why")), err);
+            return tell_why(act, *reply, json_string_value(json_object_get(*reply, "why")), err);
     }
 }
 
@@ -98,10 +98,9 @@ bool act_begin(struct act *act, const char *ref, enum act_need need, json_t **re
     }
     if (act->target.whole)
         (void)snprintf(act->target.local, sizeof(act->target.local), "body");
-    reply = outline_eval(act->o, act->tab, act->target.frame,
-                         "(target, o) => aiosAct.begin(target, o)",
-                         json_pack("[s o]", act->target.local, begin_options(act, need)),
-                         &act->wait, err);
+    reply = outline_eval(
+        act->o, act->tab, act->target.frame, "(target, o) => aiosAct.begin(target, o)",
+        json_pack("[s o]", act->target.local, begin_options(act, need)), &act->wait, err);
     if (!reply)
         return false;
     why = json_string_value(json_object_get(reply, "why"));

@@ -8,9 +8,8 @@
 
 /* The order in which tools are listed to a model: making a computer, then using it. */
 static const struct toolset *const toolsets[] = {
-    &toolset_computer, &toolset_terminal, &toolset_code, &toolset_file, &toolset_browser,
-    &toolset_browser_act,
-    &toolset_memory,   &toolset_storage,  &toolset_llm,  &toolset_agent,
+    &toolset_computer,    &toolset_terminal, &toolset_code,    &toolset_file, &toolset_browser,
+    &toolset_browser_act, &toolset_memory,   &toolset_storage, &toolset_llm,  &toolset_agent,
 };
 
 static bool group_known(const char *name)

@@ -65,8 +65,17 @@ static void every_character_of_a_keyboard_types_itself(void **state)
 
 static void refuses_what_is_no_key(void **state)
 {
-    static const char *const rows[] = { "", "ab", "Control+", "Contrl+x", "F13", "F0", "F1x", "üü",
-                                        "Shift+Control" "+" "nothing" };
+    static const char *const rows[] = { "",
+                                        "ab",
+                                        "Control+",
+                                        "Contrl+x",
+                                        "F13",
+                                        "F0",
+                                        "F1x",
+                                        "üü",
+                                        "Shift+Control"
+                                        "+"
+                                        "nothing" };
     (void)state;
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -9,10 +9,17 @@ static void reads_the_frame_of_a_reference(void **state)
         unsigned number;
         const char *local;
     } rows[] = {
-        { "e12", 0, "e12" },           { "f2e7", 2, "e7" },      { "f12", 12, "" },
-        { "f", 0, "f" },               { "fe1", 0, "fe1" },      { "f2x", 0, "f2x" },
-        { "f2e", 0, "f2e" },           { "form > a", 0, "form > a" }, { "", 0, "" },
-        { "f99999e1", 99999, "e1" },   { "f123456e1", 0, "f123456e1" },
+        { "e12", 0, "e12" },
+        { "f2e7", 2, "e7" },
+        { "f12", 12, "" },
+        { "f", 0, "f" },
+        { "fe1", 0, "fe1" },
+        { "f2x", 0, "f2x" },
+        { "f2e", 0, "f2e" },
+        { "form > a", 0, "form > a" },
+        { "", 0, "" },
+        { "f99999e1", 99999, "e1" },
+        { "f123456e1", 0, "f123456e1" },
         { "text=f2e7", 0, "text=f2e7" },
     };
     (void)state;
