@@ -3,6 +3,7 @@
     .global browser_script
     .type browser_script, @object
 browser_script:
+    .incbin "names.js"
     .incbin "snapshot.js"
     .incbin "act.js"
     .byte 0
