@@ -405,6 +405,14 @@ void cdp_free(struct cdp *cdp)
     free(cdp);
 }
 
+bool cdp_running(struct cdp *cdp)
+{
+    struct run_info info;
+
+    run_info(cdp->run, &info);
+    return info.reason == RUN_LIVE;
+}
+
 bool cdp_alive(struct cdp *cdp)
 {
     bool over;
