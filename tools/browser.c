@@ -266,6 +266,12 @@ static bool started(struct browser_tab *none, void *arg)
     return ((struct browser *)arg)->state != BROWSER_STARTING;
 }
 
+static bool over(struct browser_tab *none, void *arg)
+{
+    (void)none;
+    return ((struct browser *)arg)->state == BROWSER_OVER;
+}
+
 static struct browser *attach_new(struct computers *cs, struct computer *c,
                                   const struct browser *earlier, const struct wait *w,
                                   struct error *err)
@@ -306,8 +312,11 @@ static struct browser *get(struct tool_call *call, struct computer *c, bool *ret
             return NULL;
         if (computers_attached(cs, c, BROWSER_KEY, take, &found)) {
             b = found.b;
-            UNCHECKED(await_any(b, started, NULL, b, call->wait.deadline_ns, &late, &call->wait,
-                                &ignored));
+            if (await_any(b, started, NULL, b, call->wait.deadline_ns, &late, &call->wait,
+                          &ignored) &&
+                b->cdp && !cdp_running(b->cdp))
+                UNCHECKED(await_any(b, over, NULL, b, call->wait.deadline_ns, &late, &call->wait,
+                                    &ignored));
             pthread_mutex_lock(&b->lock);
             if (b->state == BROWSER_READY) {
                 pthread_mutex_unlock(&b->lock);

@@ -2,6 +2,7 @@
 #include "tools/browser_internal.h"
 
 #define QUIET_NS (60 * CLOCK_NS_PER_MS)
+#define GRACE_NS (300 * CLOCK_NS_PER_MS) /* from a navigation without a document to what it is */
 #define TEXT_MAX 4000u
 
 void browser_mark(struct browser_tab *tab, struct browser_mark *ret)
@@ -31,22 +32,26 @@ static struct browser_tab *tab_of_number(struct browser *b, unsigned number)
 
 struct settling {
     const struct browser_mark *mark;
-    bool something; /* has begun */
 };
 
-/* Something has begun that is worth waiting for, or that ends all waiting. */
-static bool begun(struct browser_tab *tab, void *arg)
+/* What an action leads to. */
+static bool come(struct browser_tab *tab, void *arg)
 {
     const struct settling *s = arg;
     struct browser *b = tab->browser;
 
-    if (tab->dialog_open || tab->crashed || tab->starting || tab->document != s->mark->document)
+    if (tab->dialog_open || tab->crashed || tab->document != s->mark->document)
         return true;
     for (unsigned i = 0; i < BROWSER_EVENTS_MAX; i++)
         if (concerns(&b->happened[i], tab, s->mark) &&
             (b->happened[i].kind == BROWSER_OPENED || b->happened[i].kind == BROWSER_DOWNLOAD))
             return true;
     return false;
+}
+
+static bool begun(struct browser_tab *tab, void *arg)
+{
+    return tab->starting || come(tab, arg);
 }
 
 static bool settled(struct browser_tab *tab, void *arg)
@@ -93,8 +98,18 @@ bool browser_settle_after(struct browser_tab *tab, const struct browser_mark *ma
                        &failed) &&
         late)
         return true;
+    if (failed.code == ERR_NONE)
+        UNCHECKED(
+            browser_await(tab, settled, &s, clock_add_ns(now_ns, most_ns), &late, w, &failed));
+    /* A navigation that brought no document becomes a download or another tab in a moment. */
     if (failed.code == ERR_NONE &&
-        (browser_await(tab, settled, &s, clock_add_ns(now_ns, most_ns), &late, w, &failed) || late))
+        browser_await(tab, come, &s,
+                      MIN(clock_add_ns(clock_now_ns(), MAX(GRACE_NS, quiet_ns)),
+                          clock_add_ns(now_ns, most_ns)),
+                      &late, w, &failed))
+        UNCHECKED(
+            browser_await(tab, settled, &s, clock_add_ns(now_ns, most_ns), &late, w, &failed));
+    if (failed.code == ERR_NONE)
         return browser_learn_titles(tab->browser, w, err);
     /* That the tab is closed is an outcome like others. */
     if (failed.code == ERR_LOST && cdp_alive(tab->browser->cdp))

@@ -54,16 +54,19 @@ struct call {
 static bool send_bytes(struct cdp *cdp, const struct buf *message, struct error *err)
 {
     struct wait w = { .cancel = &cdp->stop };
+    struct error failed = ERROR_INIT;
     bool ok;
 
     pthread_mutex_lock(&cdp->write_lock);
     w.deadline_ns = clock_add_ns(clock_now_ns(), WRITE_NS);
     ok = guest_run_write(run_guest(cdp->run), WIRE_STREAM_CONTROL, message->data, message->len, &w,
-                         err);
+                         &failed);
     pthread_mutex_unlock(&cdp->write_lock);
-    if (!ok)
-        run_kill(cdp->run, SIGKILL, true);
-    return ok;
+    if (ok)
+        return true;
+    run_kill(cdp->run, SIGKILL, true);
+    /* Whatever the reason, nobody will speak to it again. */
+    return error_set(err, ERR_LOST, "the browser has ended. The next call starts it anew");
 }
 
 static bool compose(struct buf *out, uint64_t id, const char *session, const char *method,
@@ -400,6 +403,14 @@ void cdp_free(struct cdp *cdp)
     pthread_mutex_destroy(&cdp->write_lock);
     cancel_fini(&cdp->stop);
     free(cdp);
+}
+
+bool cdp_running(struct cdp *cdp)
+{
+    struct run_info info;
+
+    run_info(cdp->run, &info);
+    return info.reason == RUN_LIVE;
 }
 
 bool cdp_alive(struct cdp *cdp)

@@ -56,6 +56,9 @@ void cdp_post(struct cdp *cdp, const char *session, const char *method, json_t *
 /** Have it end soon, without waiting for that: whoever waits gets ERR_LOST. */
 void cdp_stop(struct cdp *cdp);
 
+/** Whether its program runs; one that does not is over soon. */
+bool cdp_running(struct cdp *cdp);
+
 /** False once it is over; then cdp_why() says why ("" before). */
 bool cdp_alive(struct cdp *cdp);
 void cdp_why(struct cdp *cdp, char *buf, size_t size);
