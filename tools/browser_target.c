@@ -9,6 +9,7 @@
 #define SETTLE_NS     (10 * CLOCK_NS_PER_S) /* for a navigation that has begun */
 #define QUIET_MS      1000                  /* for changes of the document to end */
 #define CHANGED_BYTES 8000u
+#define CLICK_ROUNDS  5
 #define AGAIN_MS      50 /* between two looks at what covers a frame */
 
 int64_t act_left_ms(const struct act *act)
@@ -168,18 +169,19 @@ bool act_point(struct act *act, enum act_need need, struct error *err)
            browser_tab_point(act->tab, x, y, &act->x, &act->y, &act->wait, err);
 }
 
-/* Whether the element is still where the mouse is now: what is pointed at may change the page. */
-static bool still_hit(struct act *act)
+/* What the script answers with true; also when there is nobody to ask: the page went away. */
+static bool confirmed(struct act *act, const char *body, json_t *args)
 {
-    json_t *hit;
+    json_t *reply;
     bool yes;
 
-    if (!act->found || act->in.dialog)
+    if (!act->found || act->in.dialog) {
+        json_decref(args);
         return true;
-    hit = act_eval(act, "(el, x, y) => aiosAct.hits(el, x, y)",
-                   json_pack("[ff]", act->local_x, act->local_y), NULL);
-    yes = !json_is_false(hit);
-    json_decref(hit);
+    }
+    reply = act_eval(act, body, args, NULL);
+    yes = !json_is_false(reply);
+    json_decref(reply);
     return yes;
 }
 
@@ -193,15 +195,22 @@ bool act_click(struct act *act, const char *ref, bool right, int count, struct e
     } else if (!act_begin(act, ref, NEED_ENABLED, NULL, err)) {
         return false;
     }
-    for (int round = 0; round < 3; round++) {
+    /* What is pointed at may change the page, and what moves may have moved on: a press that would
+       hit something else is kept from the page and made anew. */
+    for (int round = 0; round < CLICK_ROUNDS; round++) {
         if (!browser_input_move(&act->in, act->x, act->y, false, err))
             return false;
-        if (still_hit(act))
-            break;
+        if (confirmed(act, "(el, x, y) => aiosAct.guard(el, x, y)",
+                      json_pack("[ff]", act->local_x, act->local_y))) {
+            if (!browser_input_click(&act->in, act->x, act->y, right, count, err))
+                return false;
+            if (confirmed(act, "() => aiosAct.unguard()", json_array()))
+                return true;
+        }
         if (!act_begin(act, ref, NEED_ENABLED, NULL, err))
             return false;
     }
-    return browser_input_click(&act->in, act->x, act->y, right, count, err);
+    return error_set(err, ERR_INVALID, "%s moves away whenever it is to be clicked", ref);
 }
 
 /* What the script saw of changes; the document may be gone, which is told elsewhere. */

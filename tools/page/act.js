@@ -39,7 +39,7 @@ globalThis.aiosAct = (() => {
 
   const frame = () => new Promise((done) => {
     // A page in the background draws no frames.
-    const timer = setTimeout(done, 100);
+    const timer = setTimeout(done, document.visibilityState === 'visible' ? 1000 : 50);
     requestAnimationFrame(() => { clearTimeout(timer); done(); });
   });
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -220,6 +220,36 @@ globalThis.aiosAct = (() => {
     return active === el || within(active, el);
   };
 
+  // ---- presses that would hit something else ----
+
+  // Pointing at things moves them, and so does time.  From here until unguard() a press that hits
+  // something else than @el is kept from the page, so that it can be tried again.
+  const PRESSES = ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click', 'auxclick', 'dblclick', 'contextmenu'];
+  let guarded = null;
+  const watchPress = (event) => {
+    if (!event.isTrusted || !guarded) return;
+    guarded.missed ??= !stands(hitAt(event.clientX, event.clientY) ?? event.target, guarded.el) &&
+      !event.composedPath().includes(guarded.el);
+    if (guarded.missed) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    }
+  };
+  const guard = (el, x, y) => {
+    const hit = hitAt(x, y);
+    if (!hit || !stands(hit, el)) return false;
+    if (el.tagName === 'INPUT' && !boxOf(el) && el.labels?.length) el = el.labels[0];
+    guarded = { el };
+    for (const type of PRESSES) addEventListener(type, watchPress, true);
+    return true;
+  };
+  const unguard = () => {
+    const missed = guarded?.missed === true;
+    guarded = null;
+    for (const type of PRESSES) removeEventListener(type, watchPress, true);
+    return !missed;
+  };
+
   // ---- what an action did to the document ----
 
   let seen = 0;
@@ -231,6 +261,7 @@ globalThis.aiosAct = (() => {
     return el;
   };
   const watch = () => {
+    unguard();
     seen = 0;
     watcher?.disconnect();
     watcher = new MutationObserver((records) => { seen += records.length; });
@@ -293,13 +324,7 @@ globalThis.aiosAct = (() => {
     return { ...found, ...(await ready(el, o)) };
   };
 
-  // Pointing at things moves them: whether the point still hits @el, once the mouse is there.
-  const hits = (el, x, y) => {
-    const hit = hitAt(x, y);
-    return !!hit && stands(hit, el);
-  };
-
   const on = (ref) => globalThis.aiosPage.resolve(ref);
 
-  return { ready, frameAt, fill, select, checkedOf, focus, contentOf, watch, settled, called, scrollState, begin, hits, on };
+  return { ready, frameAt, fill, select, checkedOf, focus, contentOf, watch, settled, called, scrollState, begin, guard, unguard, on };
 })();
