@@ -9,6 +9,7 @@
 #define SETTLE_NS     (10 * CLOCK_NS_PER_S) /* for a navigation that has begun */
 #define QUIET_MS      1000                  /* for changes of the document to end */
 #define CHANGED_BYTES 8000u
+#define DONE          "\ndone" /* said already what */
 #define CLICK_ROUNDS  5
 #define AGAIN_MS      50 /* between two looks at what covers a frame */
 
@@ -131,6 +132,11 @@ json_t *act_eval(struct act *act, const char *body, json_t *args, struct error *
         return NULL;
     }
     buf_printf(&function, "(target, ...a) => (%s)(aiosAct.on(target), ...a)", body);
+    if (function.failed) {
+        json_decref(args);
+        error_set(err, ERR_NOMEM, "a call of the page's script");
+        return NULL;
+    }
     reply = outline_eval(act->o, act->tab, act->target.frame, buf_str(&function), args, &act->wait,
                          err);
     if (reply && json_object_get(reply, "why")) {
@@ -242,13 +248,21 @@ bool act_finish(struct act *act, struct error *err)
         quiet_text(act, quiet, sizeof(quiet));
     /* Fields tell themselves what they did. */
     if (act->said.len > 0 && strcmp(quiet, "nothing changed") == 0)
-        (void)snprintf(quiet, sizeof(quiet), "%s", "done");
+        (void)snprintf(quiet, sizeof(quiet), "%s", DONE + 1);
     if (act->said.len > 0)
         buf_append_char(&act->said, '\n');
+    if (act->a->action == ACT_ACCEPT || act->a->action == ACT_DISMISS)
+        (void)snprintf(quiet, sizeof(quiet), "%s the dialog",
+                       act->a->action == ACT_ACCEPT ? "accepted" : "dismissed");
     if (!browser_changes(act->tab, &act->mark, quiet[0] ? quiet : NULL, &act->said))
         return error_set(err, ERR_NOMEM, "what changed");
     while (act->said.len > 0 && act->said.data[act->said.len - 1] == '\n')
         act->said.data[--act->said.len] = '\0';
+    if (act->said.len > strlen(DONE) &&
+        !strcmp(buf_str(&act->said) + act->said.len - strlen(DONE), DONE)) {
+        act->said.len -= strlen(DONE);
+        act->said.data[act->said.len] = '\0';
+    }
     if (act->a->snapshot && !browser_tab_dialog(act->tab, &dialog)) {
         struct outline_wish wish = { .changed = true, .most = CHANGED_BYTES };
         struct outline_text t = { .text = BUF_INIT };

@@ -146,7 +146,7 @@ test('dialogs are told of, and answered', async () => {
   assert.match(await act('click', { ref: 'text=Alert' }), /dialog: alert.*Beware/);
   const blocked = await call('browser_snapshot');
   assert.equal(blocked.isError, true);
-  await act('accept');
+  assert.equal(await act('accept'), 'accepted the dialog');
   await says(/alerted/);
   assert.match(await act('click', { ref: 'text=Confirm' }), /dialog: confirm.*Sure\?/);
   await act('dismiss');
@@ -210,7 +210,7 @@ test('waits until it can be done, or says why not', async () => {
   assert.match(await refused('click', { ref: 'button', timeout_ms: 200 }), /disabled/);
   assert.match(await refused('type', { ref: 'p', text: 'x', timeout_ms: 200 }), /not a field/);
   await go('/dead');
-  await act('click', { ref: 'text=Dead' });
+  assert.equal(await act('click', { ref: 'text=Dead' }), 'focus: button "Dead"');
   assert.equal(await act('click', { ref: 'text=Dead' }), 'nothing changed');
 });
 

@@ -110,7 +110,7 @@ globalThis.aiosAct = (() => {
   };
 
   // Where the content of the frame element begins, and whether a click at its point goes into it.
-  const frameAt = (el, x, y, again) => {
+  const frameAt = async (el, x, y, again) => {
     const box = el.getBoundingClientRect();
     const style = getComputedStyle(el);
     const sx = el.offsetWidth ? box.width / el.offsetWidth : 1, sy = el.offsetHeight ? box.height / el.offsetHeight : 1;
@@ -125,6 +125,9 @@ globalThis.aiosAct = (() => {
       const px = at.x + now.x - box.x, py = at.y + now.y - box.y;
       if (px < 0 || py < 0 || px >= innerWidth || py >= innerHeight)
         scrollBy({ left: px - innerWidth / 2, top: py - innerHeight / 2, behavior: 'instant' });
+      // The browser must have seen where things are now, before it is told where to click.
+      await frame();
+      await frame();
       return frameAt(el, x, y, true);
     }
     const hit = hitAt(at.x, at.y);
@@ -244,7 +247,8 @@ globalThis.aiosAct = (() => {
     return true;
   };
   const unguard = () => {
-    const missed = guarded?.missed === true;
+    // In a frame of another process a press may have gone elsewhere: it was not seen at all.
+    const missed = guarded?.missed ?? (guarded !== null && window !== top);
     guarded = null;
     for (const type of PRESSES) removeEventListener(type, watchPress, true);
     return !missed;
@@ -292,7 +296,7 @@ globalThis.aiosAct = (() => {
     }
     seen += watcher?.takeRecords().length ?? 0;
     const moved = stateNow() !== watch.focus;
-    if (!seen && watch.outline !== null && watch.outline !== globalThis.aiosPage.outline()) seen++;
+    if (!seen && !moved && watch.outline !== null && watch.outline !== globalThis.aiosPage.outline()) seen++;
     watcher?.disconnect();
     scrolled?.abort();
     const now = stateNow();
