@@ -231,10 +231,12 @@ static void answer(struct cdp *cdp, const struct cdp_message *m)
         if (call->id != m->id || call->done)
             continue;
         call->done = true;
-        if (m->result)
+        if (m->result) {
             call->result = json_incref(m->result);
-        else
+            (void)json_object_del(m->whole, "result"); /* it has one owner, and one thread */
+        } else {
             explain(m, &call->err);
+        }
         pthread_cond_broadcast(&cdp->changed);
         break;
     }
