@@ -172,7 +172,7 @@ NODISCARD bool browser_tab_point(struct browser_tab *tab, double image_x, double
 /** Given to a tab by browser_snapshot, and used by the tools that take a `ref`. */
 struct browser_refs {
     void *arg;
-    void (*free_arg)(void *arg);
+    void (*free_arg)(void *arg); /* any thread, perhaps under the lock: it may not call back */
     /** The element as an "objectId" of ret_frame's session, for the caller to release.  *ret_frame:
      *  browser_frame_fini(). */
     bool (*object)(void *arg, struct browser_tab *tab, const char *ref,

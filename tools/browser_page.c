@@ -179,7 +179,6 @@ static bool not_there(struct browser_tab *tab, const char *url, const char *why,
 bool browser_go(struct tool_call *call, struct browser_tab *tab, const char *url, int wait_for,
                 int64_t most_ns, struct buf *out, struct error *err)
 {
-    CLEANUP(buf_fini) struct buf whole = BUF_INIT;
     int64_t until_ns = clock_add_ns(clock_now_ns(), most_ns);
     struct wait w = { .deadline_ns = MIN(until_ns, call->wait.deadline_ns),
                       .cancel = call->wait.cancel };

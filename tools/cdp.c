@@ -64,7 +64,8 @@ static bool send_bytes(struct cdp *cdp, const struct buf *message, struct error 
     pthread_mutex_unlock(&cdp->write_lock);
     if (ok)
         return true;
-    run_kill(cdp->run, SIGKILL, true);
+    if (cdp_running(cdp))
+        run_kill(cdp->run, SIGKILL, true);
     /* Whatever the reason, nobody will speak to it again. */
     return error_set(err, ERR_LOST, "the browser has ended. The next call starts it anew");
 }
@@ -231,10 +232,12 @@ static void answer(struct cdp *cdp, const struct cdp_message *m)
         if (call->id != m->id || call->done)
             continue;
         call->done = true;
-        if (m->result)
+        if (m->result) {
             call->result = json_incref(m->result);
-        else
+            (void)json_object_del(m->whole, "result"); /* it has one owner, and one thread */
+        } else {
             explain(m, &call->err);
+        }
         pthread_cond_broadcast(&cdp->changed);
         break;
     }
@@ -331,14 +334,18 @@ static void *reader(void *arg)
     struct cdp *cdp = arg;
     struct error late = ERROR_INIT;
     struct wait moment = { .cancel = &cdp->stop };
+    struct run_info info;
     char why[sizeof cdp->why];
 
     read_all(cdp);
     guest_run_drain(run_guest(cdp->run));
     moment.deadline_ns = clock_add_ns(clock_now_ns(), END_NS);
     UNCHECKED(run_wait(cdp->run, 0, NULL, &moment, &late));
-    /* Also of one that goes on after it closed its way to us, or said nonsense. */
-    run_kill(cdp->run, SIGKILL, true);
+    /* Also of one that goes on after it closed its way to us, or said nonsense.  One that ended in
+     * peace has helpers that still write its cookies down, and end by themselves. */
+    run_info(cdp->run, &info);
+    if (info.reason != RUN_EXIT || info.value != 0)
+        run_kill(cdp->run, SIGKILL, true);
     say_why(cdp, why, sizeof why);
     pthread_mutex_lock(&cdp->lock);
     cdp->over = true;
