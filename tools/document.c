@@ -261,4 +261,5 @@ static const struct tool tools[] = {
 
 const struct toolset toolset_document = { .name = "document",
                                           .tools = tools,
-                                          .count = ARRAY_LEN(tools) };
+                                          .count = ARRAY_LEN(tools),
+                                          .asked = true };
