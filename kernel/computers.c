@@ -134,6 +134,7 @@ struct computers *computers_new(struct loop *loop, const struct config *config, 
     cs->reaper_next_ns = CLOCK_NEVER;
     pthread_mutex_init(&cs->lock, NULL);
     pthread_mutex_init(&cs->records_lock, NULL);
+    cancel_init(&cs->stop);
     cond_init(&cs->changed);
     cond_init(&cs->reaper_wake);
     list_init(&cs->entries);
@@ -222,6 +223,19 @@ size_t computers_count(struct computers *cs)
     return count;
 }
 
+struct computer *computers_any(struct computers *cs, const char *handle)
+{
+    struct computer *c = NULL;
+    struct computers_entry *e;
+
+    pthread_mutex_lock(&cs->lock);
+    e = computers_by_id_locked(cs, handle);
+    if (e)
+        c = computer_ref(e->c);
+    pthread_mutex_unlock(&cs->lock);
+    return c;
+}
+
 struct computer *computers_get(struct computers *cs, struct agent *agent, const char *handle,
                                const struct wait *w, struct error *err)
 {
@@ -232,7 +246,7 @@ struct computer *computers_get(struct computers *cs, struct agent *agent, const 
     pthread_mutex_lock(&cs->lock);
     e = computers_find_locked(cs, name, handle);
     if (e) {
-        e->used_ns = clock_now_ns();
+        computers_used_locked(e);
         c = computer_ref(e->c);
     }
     pthread_mutex_unlock(&cs->lock);

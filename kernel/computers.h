@@ -21,6 +21,7 @@ struct computers;
 
 struct computers_request {
     const char *kind;                  /* NULL: configured */
+    const char *image;                 /* NULL: configured */
     const char *const *allow;          /* NULL-terminated; NULL: configured */
     const char *const *env;            /* NULL-terminated NAME=VALUE; may be NULL */
     uint64_t memory_bytes, disk_bytes; /* 0: configured */
@@ -61,10 +62,15 @@ NODISCARD bool computers_destroy(struct computers *cs, struct agent *agent, cons
 void computers_end_agent(struct computers *cs, const char *agent);
 
 /** The agent's computers as a JSON array: {computer, kind, state, default, created_ms_ago, idle_ms,
- * labels, allow, memory_mb, disk_mb, pids, runs_live}; new reference.  Never blocks. */
+ * labels, allow, memory_mb, disk_mb, pids, runs_live}, and image where it has one; the state is
+ * "running", "idle" or "swapped".  New reference.  Never blocks.  @agent NULL: those of all, each
+ * with its agent. */
 NODISCARD json_t *computers_list(struct computers *cs, struct agent *agent, struct error *err);
 
-/** A copy of its files; processes are not copied.  @request NULL: the same limits and rules. */
+/** Whoever has it: for the operator.  A reference, or NULL; it does not count as a use. */
+NODISCARD struct computer *computers_any(struct computers *cs, const char *handle);
+
+/** A copy of its files, with its limits and rules; processes are not copied. */
 NODISCARD struct computer *computers_fork(struct computers *cs, struct agent *agent,
                                           const char *handle, const json_t *labels,
                                           const struct wait *w, struct error *err);

@@ -2,8 +2,9 @@
  * computers_internal - what the files of the registry share.
  *
  * computers.c finds, computers_make.c makes, computers_life.c hears and ends, computers_stop.c ends
- * the idle ones and, when the server stops, all; computers_runs.c keeps runs and attachments,
- * computers_save.c forks and restores, computers_record.c keeps the list of checkpoints on disk.
+ * the idle ones and, when the server stops, all; computers_swap.c puts idle ones aside;
+ * computers_runs.c keeps runs and attachments, computers_save.c forks and restores,
+ * computers_record.c keeps the list of checkpoints on disk.
  *
  * One lock guards all tables.  It is never held across a call of a back end, a run or the guest,
  * nor across the audit or the bus: hooks arrive with a lock of the computer held and take this one.
@@ -59,6 +60,9 @@ struct computers_entry {
     json_t *labels; /* or NULL; not changed once set */
     int64_t made_ns;
     int64_t used_ns;
+    int64_t swap_look_ns; /* not put aside before: programs run in it */
+    bool swaps;           /* it can be put aside, and is when it is idle */
+    bool put_aside;       /* or tried to be, since the last use */
     bool live;
     bool ending;   /* one thread destroys it, or is about to */
     bool unhooked; /* no event comes any more */
@@ -114,6 +118,7 @@ struct computers {
     pthread_t reaper;
     pthread_cond_t reaper_wake;
     bool reaper_started;
+    struct cancel stop;     /* raised at the end: what the reaper waits for */
     int64_t reaper_next_ns; /* when it looks again */
 
     struct loop_post release;
@@ -216,6 +221,23 @@ void computers_release(struct computers_entry *e);
 NODISCARD bool computers_reaper_by_locked(struct computers *cs, int64_t deadline_ns,
                                           struct error *err);
 
+/** A live run is a use: the idle time counts from about its end.  Opens the lock; *e is NULL when
+ *  the computer was used or is ending by now. */
+bool computers_runs_keep_it_locked(struct computers *cs, struct computers_entry **e);
+
+/* ---- computers_swap.c ---- */
+
+/** @e is new: from now on it is put aside when it is idle, if it can be. */
+NODISCARD bool computers_swap_watch_locked(struct computers_entry *e, const struct computer *c,
+                                           struct error *err);
+
+/** A call is for @e. */
+void computers_used_locked(struct computers_entry *e);
+
+/** Puts one computer aside that has been idle for long, or the longest idle one when memory is
+ *  scarce; opens the lock.  False: there was none; *ret_next: when to look again. */
+bool computers_swap_one_locked(struct computers *cs, int64_t *ret_next);
+
 /* ---- computers_runs.c ---- */
 
 /** Move all runs, or all attachments, out of @e into @ret. */
@@ -241,7 +263,7 @@ NODISCARD json_t *computers_strings_json(const char *const *strings, size_t coun
 /* One checkpoint as the list on disk has it. */
 struct computers_record {
     json_t *json; /* a reference; what the strings borrow from */
-    const char *id, *agent, *label, *from, *kind;
+    const char *id, *agent, *label, *from, *kind, *image;
     json_t *labels;      /* or NULL */
     json_t *allow, *env; /* arrays of strings, or NULL */
     int64_t created_ms;

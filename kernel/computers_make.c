@@ -91,6 +91,8 @@ static struct computers_entry *entry_new(struct computers *cs, const struct comp
 static void describe(const struct computers_plan *plan, struct buf *out)
 {
     (void)buf_printf(out, "kind=%s", plan->backend->kind);
+    if (plan->spec.image)
+        (void)buf_printf(out, " image=%.100s", plan->spec.image);
     if (plan->from)
         (void)buf_printf(out, " from=%s", plan->from);
     (void)buf_append_str(out, " allow=");
@@ -119,6 +121,8 @@ static bool publish_locked(struct computers *cs, struct computers_entry *e,
         return error_set(err, ERR_LOST, "the new computer was lost at once: %s", e->reason);
     if (e->idle_ns != CLOCK_NEVER &&
         !computers_reaper_by_locked(cs, clock_add_ns(clock_now_ns(), e->idle_ns), err))
+        return false;
+    if (!computers_swap_watch_locked(e, c, err))
         return false;
     e->c = computer_ref(c);
     e->owner = owner;
@@ -216,6 +220,25 @@ const char **computers_strings(const json_t *array, struct error *err)
     return strings;
 }
 
+/* What it gets unless asked otherwise.  Of other kinds than sandboxes the back end knows the usual
+ * size. */
+static void fill_spec(const struct config *config, const char *kind, struct computer_spec *spec)
+{
+    if (strcmp(kind, "sandbox") != 0) {
+        if (!spec->image && *config->computer.image)
+            spec->image = config->computer.image;
+        return;
+    }
+    if (!spec->memory_bytes)
+        spec->memory_bytes = (uint64_t)config->computer.memory_mb << 20;
+    if (!spec->disk_bytes)
+        spec->disk_bytes = (uint64_t)config->computer.disk_mb << 20;
+    if (!spec->cpu_milli)
+        spec->cpu_milli = (uint32_t)config->computer.cpus_milli;
+    if (!spec->pids)
+        spec->pids = (uint32_t)config->computer.pids;
+}
+
 static struct computer *create(struct computers *cs, const char *agent,
                                const struct computers_request *request,
                                struct computers_owner *reserved, const struct wait *w,
@@ -226,14 +249,11 @@ static struct computer *create(struct computers *cs, const char *agent,
         .agent = agent,
         .spec = { .allow = request->allow,
                   .env = request->env,
-                  .memory_bytes = request->memory_bytes
-                                      ? request->memory_bytes
-                                      : (uint64_t)config->computer.memory_mb << 20,
-                  .disk_bytes = request->disk_bytes ? request->disk_bytes
-                                                    : (uint64_t)config->computer.disk_mb << 20,
-                  .cpu_milli = request->cpu_milli ? request->cpu_milli
-                                                  : (uint32_t)config->computer.cpus_milli,
-                  .pids = request->pids ? request->pids : (uint32_t)config->computer.pids },
+                  .image = request->image,
+                  .memory_bytes = request->memory_bytes,
+                  .disk_bytes = request->disk_bytes,
+                  .cpu_milli = request->cpu_milli,
+                  .pids = request->pids },
         .labels = request->labels,
         .idle_ns = request->idle_ns ? request->idle_ns : computers_idle_ns(cs),
         .home = reserved != NULL,
@@ -245,6 +265,8 @@ static struct computer *create(struct computers *cs, const char *agent,
 
     plan.backend =
         computers_backend(cs, request->kind ? request->kind : config->computer.kind, err);
+    if (plan.backend)
+        fill_spec(config, plan.backend->kind, &plan.spec);
     ok = plan.backend && computers_labels_check(request->labels, err);
     if (ok && !request->allow) {
         allow = computers_strings(config->computer.allow, err);
@@ -309,7 +331,7 @@ static bool home_or_place(struct computers *cs, const char *agent, const struct 
         if (cs->closing) {
             ok = error_set(err, ERR_CANCELLED, "the server is ending");
         } else if (owner && owner->home) {
-            owner->home->used_ns = clock_now_ns();
+            computers_used_locked(owner->home);
             *ret = computer_ref(owner->home->c);
         } else if (owner && owner->making_home) {
             ok = waited ||

@@ -28,6 +28,7 @@ static const struct json_field record_fields[] = {
     { .name = "checkpoint", .kind = JSON_KIND_STRING, .required = true, .offset = FIELD(id) },
     { .name = "agent", .kind = JSON_KIND_STRING, .required = true, .offset = FIELD(agent) },
     { .name = "kind", .kind = JSON_KIND_STRING, .required = true, .offset = FIELD(kind) },
+    { .name = "image", .kind = JSON_KIND_STRING, .offset = FIELD(image) },
     { .name = "label", .kind = JSON_KIND_STRING, .offset = FIELD(label) },
     { .name = "from", .kind = JSON_KIND_STRING, .offset = FIELD(from) },
     { .name = "saving", .kind = JSON_KIND_BOOL, .offset = FIELD(saving) },

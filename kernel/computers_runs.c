@@ -268,7 +268,7 @@ static bool add_locked(struct computers *cs, const char *agent, struct computers
     list_append(&e->runs, &r->link);
     list_append(run_bucket(cs, run_id(r->run)), &r->bucket);
     e->run_count++;
-    e->used_ns = clock_now_ns();
+    computers_used_locked(e);
     return true;
 }
 
@@ -305,7 +305,7 @@ struct run *computers_run_get(struct computers *cs, struct agent *agent, const c
     r = run_find_locked(cs, handle);
     if (r && !strcmp(r->entry->agent, agent_name(agent))) {
         run = run_ref(r->run);
-        r->entry->used_ns = clock_now_ns();
+        computers_used_locked(r->entry);
     }
     pthread_mutex_unlock(&cs->lock);
     if (!run)
@@ -326,6 +326,7 @@ struct row {
     json_t *labels; /* a copy, or NULL */
     int64_t made_ns, used_ns;
     bool home;
+    char agent[COMPUTERS_AGENT_BYTES]; /* "": of whoever asks */
 };
 
 static void rows_free(struct row *rows, size_t count)
@@ -338,17 +339,20 @@ static void rows_free(struct row *rows, size_t count)
     free(rows);
 }
 
-static bool row_take_locked(struct row *row, struct computers_entry *e)
+static bool row_take_locked(struct row *row, struct computers_entry *e, bool say_agent)
 {
     *row = (struct row){ .c = computer_ref(e->c),
                          .made_ns = e->made_ns,
                          .used_ns = e->used_ns,
                          .home = e->owner->home == e };
+    if (say_agent)
+        memcpy(row->agent, e->agent, sizeof row->agent);
     row->runs = computers_runs_locked(e, &row->run_count);
     row->labels = e->labels ? json_deep_copy(e->labels) : json_object();
     return row->labels && (row->runs || !row->run_count);
 }
 
+/* @agent NULL: anybody's. */
 static bool take_rows(struct computers *cs, const char *agent, struct row **ret, size_t *ret_count)
 {
     struct row *rows = NULL;
@@ -357,7 +361,7 @@ static bool take_rows(struct computers *cs, const char *agent, struct row **ret,
 
     pthread_mutex_lock(&cs->lock);
     LIST_FOR_EACH (node, &cs->entries)
-        cap += !strcmp(LIST_ENTRY(node, struct computers_entry, link)->agent, agent);
+        cap += !agent || !strcmp(LIST_ENTRY(node, struct computers_entry, link)->agent, agent);
     if (cap) {
         rows = calloc(cap, sizeof *rows);
         ok = rows != NULL;
@@ -366,8 +370,8 @@ static bool take_rows(struct computers *cs, const char *agent, struct row **ret,
          node = node->next) {
         struct computers_entry *e = LIST_ENTRY(node, struct computers_entry, link);
 
-        if (!strcmp(e->agent, agent))
-            ok = row_take_locked(&rows[n++], e);
+        if (!agent || !strcmp(e->agent, agent))
+            ok = row_take_locked(&rows[n++], e, !agent);
     }
     pthread_mutex_unlock(&cs->lock);
     if (!ok) {
@@ -402,9 +406,13 @@ static json_t *row_json(struct row *row, int64_t now_ns)
     if (!allow)
         return NULL;
     /* "o" takes the reference whether it succeeds or not. */
-    return json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I}", "computer",
-                     computer_id(row->c), "kind", computer_kind(row->c), "state",
-                     live ? "running" : "idle", "default", row->home, "created_ms_ago",
+    return json_pack("{s:s, s:s*, s:s, s:s*, s:s, s:b, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I}",
+                     "computer", computer_id(row->c), "agent", row->agent[0] ? row->agent : NULL,
+                     "kind", computer_kind(row->c), "image", spec->image, "state",
+                     computer_is_swapped(row->c) ? "swapped"
+                     : live                      ? "running"
+                                                 : "idle",
+                     "default", row->home, "created_ms_ago",
                      (json_int_t)((now_ns - row->made_ns) / CLOCK_NS_PER_MS), "idle_ms",
                      (json_int_t)(live ? 0 : (now_ns - row->used_ns) / CLOCK_NS_PER_MS), "labels",
                      STEAL(row->labels), "allow", allow, "memory_mb",
@@ -419,7 +427,7 @@ json_t *computers_list(struct computers *cs, struct agent *agent, struct error *
     json_t *list = json_array();
     struct row *rows = NULL;
     size_t count = 0;
-    bool ok = list && take_rows(cs, agent_name(agent), &rows, &count);
+    bool ok = list && take_rows(cs, agent ? agent_name(agent) : NULL, &rows, &count);
 
     for (size_t i = 0; ok && i < count; i++)
         ok = json_array_append_new(list, row_json(&rows[i], now_ns)) == 0;

@@ -183,6 +183,7 @@ static bool save(struct computers *cs, const char *agent, struct computer *c, co
                                   .label = label,
                                   .from = computer_id(c),
                                   .kind = computer_kind(c),
+                                  .image = spec->image,
                                   .created_ms = clock_wall_ns() / CLOCK_NS_PER_MS,
                                   .memory_bytes = (int64_t)spec->memory_bytes,
                                   .disk_bytes = (int64_t)spec->disk_bytes,
@@ -240,6 +241,7 @@ static struct computer *restore(struct computers *cs, const struct computers_rec
         .spec = { .allow = allow,
                   .allow_count = json_array_size(r->allow),
                   .env = env,
+                  .image = r->image,
                   .memory_bytes = (uint64_t)r->memory_bytes,
                   .disk_bytes = (uint64_t)r->disk_bytes,
                   .cpu_milli = (uint32_t)r->cpu_milli,
@@ -298,10 +300,10 @@ static bool list_one(void *arg, const struct computers_record *r)
 
     if (r->saving || strcmp(r->agent, listing->agent) != 0)
         return true;
-    row =
-        json_pack("{s:s, s:s, s:s, s:s, s:s}", "snapshot", r->id, "label", r->label ? r->label : "",
-                  "created", clock_iso8601(r->created_ms * CLOCK_NS_PER_MS, when, sizeof when),
-                  "from_computer", r->from ? r->from : "", "kind", r->kind);
+    row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*}", "snapshot", r->id, "label",
+                    r->label ? r->label : "", "created",
+                    clock_iso8601(r->created_ms * CLOCK_NS_PER_MS, when, sizeof when),
+                    "from_computer", r->from ? r->from : "", "kind", r->kind, "image", r->image);
     listing->failed = json_array_append_new(listing->list, row) < 0;
     return !listing->failed;
 }

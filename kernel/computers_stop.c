@@ -20,9 +20,7 @@ static int64_t due_ns(const struct computers_entry *e)
     return clock_add_ns(e->used_ns, e->idle_ns);
 }
 
-/* A live run is a use: the idle time counts from about its end.  Opens the lock; *e is NULL when
- * the computer was used or is ending by now. */
-static bool runs_keep_it_locked(struct computers *cs, struct computers_entry **e)
+bool computers_runs_keep_it_locked(struct computers *cs, struct computers_entry **e)
 {
     int64_t used_ns = (*e)->used_ns;
     struct id id = (*e)->id;
@@ -82,7 +80,7 @@ static bool reap_one_locked(struct computers *cs, int64_t *ret_next)
             *ret_next = MIN(*ret_next, due_ns(e));
             continue;
         }
-        if (!runs_keep_it_locked(cs, &e)) {
+        if (!computers_runs_keep_it_locked(cs, &e)) {
             if (e)
                 retire_idle_locked(cs, e);
         } else if (e) {
@@ -98,7 +96,7 @@ static bool reap_one_locked(struct computers *cs, int64_t *ret_next)
 static void *reaper_main(void *arg)
 {
     struct computers *cs = arg;
-    int64_t next_ns;
+    int64_t next_ns, swap_ns;
 
     pthread_mutex_lock(&cs->lock);
     while (!cs->closing) {
@@ -109,10 +107,10 @@ static void *reaper_main(void *arg)
             pthread_mutex_unlock(&cs->lock);
             computers_finish(e);
             pthread_mutex_lock(&cs->lock);
-        } else if (!reap_one_locked(cs, &next_ns)) {
-            struct wait w = { .deadline_ns = next_ns };
+        } else if (!reap_one_locked(cs, &next_ns) && !computers_swap_one_locked(cs, &swap_ns)) {
+            struct wait w = { .deadline_ns = MIN(next_ns, swap_ns) };
 
-            cs->reaper_next_ns = next_ns;
+            cs->reaper_next_ns = w.deadline_ns;
             if (!cs->closing && list_empty(&cs->doomed))
                 (void)wait_cond(&w, &cs->reaper_wake, &cs->lock);
         }
@@ -132,7 +130,7 @@ static bool start_reaper_locked(struct computers *cs, struct error *err)
     rc = pthread_create(&cs->reaper, NULL, reaper_main, cs);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc)
-        return error_set_errno(err, rc, "start a thread that ends idle computers");
+        return error_set_errno(err, rc, "start a thread for idle computers");
     cs->reaper_started = true;
     return true;
 }
@@ -278,6 +276,7 @@ static void on_release_all(struct loop_post *post)
 
     pthread_cond_destroy(&cs->changed);
     pthread_cond_destroy(&cs->reaper_wake);
+    cancel_fini(&cs->stop);
     pthread_mutex_destroy(&cs->records_lock);
     pthread_mutex_destroy(&cs->lock);
     free(cs);
@@ -291,6 +290,7 @@ void computers_free(struct computers *cs)
     if (!cs)
         return;
     left = wait_until_left(cs);
+    cancel_raise(&cs->stop);
     if (cs->reaper_started)
         pthread_join(cs->reaper, NULL);
     stop_machines(cs);

@@ -189,6 +189,8 @@ static bool check_all(const struct config *c, struct error *err)
                          c->audit.dir);
     return check_queues(c, err) && check_path("storage.dir", c->storage.dir, err) &&
            check_path("memory.dir", c->memory.dir, err) &&
+           check_path("vm.program", c->vm.program, err) &&
+           check_path("vm.images_dir", c->vm.images_dir, err) &&
            check_path("serve.socket", c->serve.socket, err) && check_users(c->serve.users, err) &&
            check_bucket(c, err) && check_providers(c->llm.providers, err) &&
            check_name("agent.name", c->agent.name, err) &&

@@ -33,7 +33,8 @@ struct config {
     } agent;
 
     struct {
-        const char *kind;       /* "sandbox" */
+        const char *kind;       /* sandbox, vm */
+        const char *image;      /* "": base */
         json_t *allow;          /* egress rules of every new computer that names none */
         int64_t memory_mb;      /* 1024 */
         int64_t disk_mb;        /* 512 */
@@ -49,6 +50,14 @@ struct config {
         int64_t host_uid;   /* 1879048192 */
         int64_t pool_size;  /* 2 */
     } sandbox;
+
+    struct {
+        const char *program;    /* QEMU; "": qemu-system-x86_64 from the usual folders */
+        const char *images_dir; /* "": the cache folder's images/, where `aios image` puts them */
+        int64_t memory_mb;      /* 0: what the image says */
+        int64_t pool_size;      /* 0 */
+        int64_t swap_after_s;   /* 600; 0: never */
+    } vm;
 
     struct {
         json_t *upload_from; /* host folders from which files may be sent into a computer */

@@ -40,6 +40,14 @@ static const struct json_field computer_fields[] = {
       .description = "What a new computer is made of when the agent does not say.",
       .kind = JSON_KIND_STRING,
       .offset = AT(computer, kind) },
+    { .name = "image",
+      .description =
+          "The image of a new vm when the agent does not say, by name or hash (see `aios "
+          "image`); empty for \"base\".  A sandbox has this machine's programs unless the agent "
+          "says.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(computer, image),
+      .max = NAME_MAX_CHARS },
     { .name = "allow",
       .description =
           "Where programs in a new computer may connect when the agent does not say: rules "
@@ -49,27 +57,27 @@ static const struct json_field computer_fields[] = {
       .offset = AT(computer, allow),
       .max = LIMIT_EGRESS_RULES },
     { .name = "memory_mb",
-      .description = "Memory of a new computer, in MiB.",
+      .description = "Memory of a new sandbox, in MiB.",
       .kind = JSON_KIND_INT,
       .offset = AT(computer, memory_mb),
       .min = 16,
       .max = 1 << 20,
       .fallback = 1024 },
     { .name = "disk_mb",
-      .description = "What may be written in a new computer, in MiB.",
+      .description = "What may be written in a new sandbox, in MiB.",
       .kind = JSON_KIND_INT,
       .offset = AT(computer, disk_mb),
       .min = 1,
       .max = 1 << 22,
       .fallback = 512 },
     { .name = "cpus_milli",
-      .description = "CPU time of a new computer in thousandths of one CPU; 0 is all there are.",
+      .description = "CPU time of a new sandbox in thousandths of one CPU; 0 is all there are.",
       .kind = JSON_KIND_INT,
       .offset = AT(computer, cpus_milli),
       .min = 0,
       .max = 1024000 },
     { .name = "pids",
-      .description = "Processes and threads that a new computer may have at once.",
+      .description = "Processes and threads that a new sandbox may have at once.",
       .kind = JSON_KIND_INT,
       .offset = AT(computer, pids),
       .min = 8,
@@ -125,6 +133,45 @@ static const struct json_field sandbox_fields[] = {
       .min = 0,
       .max = 64,
       .fallback = 2 },
+    { .name = NULL },
+};
+
+static const struct json_field vm_fields[] = {
+    { .name = "program",
+      .description = "QEMU, as an absolute path; empty for qemu-system-x86_64 of this machine.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(vm, program),
+      .max = PATH_MAX_CHARS },
+    { .name = "images_dir",
+      .description = "Where their images are, as an absolute path; empty for where `aios image` "
+                     "puts them.",
+      .kind = JSON_KIND_STRING,
+      .offset = AT(vm, images_dir),
+      .max = PATH_MAX_CHARS },
+    { .name = "memory_mb",
+      .description =
+          "Memory of each, in MiB, when the agent does not say; 0 is what its image says.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(vm, memory_mb),
+      .min = 0,
+      .max = 1 << 20 },
+    { .name = "pool_size",
+      .description =
+          "Virtual machines of the usual image that are kept ready; 0 makes each when it "
+          "is asked for.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(vm, pool_size),
+      .min = 0,
+      .max = 64 },
+    { .name = "swap_after_s",
+      .description = "Seconds without a call or a running program after which one is put on disk "
+                     "and its memory freed, until the next call; sooner when memory is scarce.  0 "
+                     "is never.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(vm, swap_after_s),
+      .min = 0,
+      .max = 366 * 86400,
+      .fallback = 600 },
     { .name = NULL },
 };
 
@@ -344,6 +391,7 @@ const struct json_field config_fields[] = {
     SECTION(agent, "Who asks."),
     SECTION(computer, "What a new computer gets unless the agent asks for something else."),
     SECTION(sandbox, "Computers of the kind sandbox."),
+    SECTION(vm, "Computers of the kind vm: virtual machines."),
     SECTION(files, "Files that go between the host and a computer."),
     SECTION(tool, "The queue of tool calls."),
     SERVICE(serve, "`aios serve`: one kernel for many hosts."),
@@ -358,7 +406,7 @@ const struct json_field config_fields[] = {
     { .name = NULL },
 };
 
-static const char *const kinds[] = { "sandbox", NULL };
+static const char *const kinds[] = { "sandbox", "vm", NULL };
 static const char *const cgroups[] = { "auto", "v1", "v2", "none", NULL };
 static const char *const policies[] = { "fifo", "priority", "sjf", "rr", "edf", NULL };
 static const char *const backends[] = { "sqlite", "file", "postgres", "s3", NULL };
@@ -379,6 +427,9 @@ const struct config_string config_strings[] = {
     STRING(agent, name, "default", NULL),
     STRING(agent, group, "", NULL),
     STRING(computer, kind, "sandbox", kinds),
+    STRING(computer, image, "", NULL),
+    STRING(vm, program, "", NULL),
+    STRING(vm, images_dir, "", NULL),
     STRING(sandbox, cgroup, "auto", cgroups),
     QUEUE_STRINGS(tool),
     QUEUE_STRINGS(llm),

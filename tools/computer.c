@@ -38,7 +38,7 @@ static bool answer_computer(struct tool_call *call, struct computer *c, struct e
 /* ---- computer_create ---- */
 
 struct create_args {
-    const char *kind;
+    const char *from, *kind, *image;
     json_t *allow;
     int64_t memory_mb, disk_mb, pids, idle_timeout_s;
     double cpus;
@@ -46,12 +46,25 @@ struct create_args {
 };
 
 static const struct json_field create_fields[] = {
+    { .name = "from",
+      .description = "Copy the files, limits and rules of this snapshot or computer (\"default\": "
+                     "yours), not its programs. Only labels may be given besides",
+      .kind = JSON_KIND_STRING,
+      .offset = offsetof(struct create_args, from),
+      .min = 1,
+      .max = 64 },
     { .name = "kind",
-      .description = "\"sandbox\", which is the default",
+      .description = "\"sandbox\" or \"vm\" (virtual machine)",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct create_args, kind),
       .min = 1,
       .max = 16 },
+    { .name = "image",
+      .description = "What is installed, e.g. \"base\"",
+      .kind = JSON_KIND_STRING,
+      .offset = offsetof(struct create_args, image),
+      .min = 1,
+      .max = 64 },
     { .name = "allow",
       .description = "Network rules HOST[:PORT], e.g. \"pypi.org\", \"*.example.org:443\", "
                      "\"10.0.0.0/8:5432\". Without a port: 80 and 443. Default: no network",
@@ -60,43 +73,43 @@ static const struct json_field create_fields[] = {
       .min = 0,
       .max = 256 },
     { .name = "memory_mb",
-      .description = "Memory limit, files included (1024 unless configured otherwise)",
+      .description = "Memory limit; in a sandbox files count too",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct create_args, memory_mb),
       .min = 16,
       .max = 1048576 },
     { .name = "disk_mb",
-      .description = "What may be written; at most memory_mb (512 likewise)",
+      .description = "What may be written; in a sandbox at most memory_mb",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct create_args, disk_mb),
       .min = 1,
       .max = 1048576 },
     { .name = "cpus",
-      .description = "CPU limit, e.g. 0.5 (default: none)",
+      .description = "CPU limit, e.g. 0.5",
       .kind = JSON_KIND_NUMBER,
       .offset = offsetof(struct create_args, cpus),
       .min = 0,
       .max = 1024 },
     { .name = "pids",
-      .description = "Most processes and threads (512 likewise)",
+      .description = "Most processes",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct create_args, pids),
       .min = 4,
       .max = 100000 },
     { .name = "idle_timeout_s",
-      .description = "Destroyed after so long without a call or a running program",
+      .description = "Destroyed when idle for so long",
       .kind = JSON_KIND_INT,
       .offset = offsetof(struct create_args, idle_timeout_s),
       .min = 1,
       .max = 31536000 },
     { .name = "labels",
-      .description = "Names of your own, shown by computer_list",
+      .description = "Names of your own",
       .kind = JSON_KIND_MAP,
       .offset = offsetof(struct create_args, labels),
       .min = 0,
       .max = 16 },
     { .name = "env",
-      .description = "Environment variables of every program",
+      .description = "Environment of every program",
       .kind = JSON_KIND_MAP,
       .offset = offsetof(struct create_args, env),
       .min = 0,
@@ -104,35 +117,65 @@ static const struct json_field create_fields[] = {
     { .name = NULL },
 };
 
-static bool computer_create(struct tool_call *call, const void *args, struct error *err)
+static bool only_labels(const struct create_args *a, struct error *err)
 {
-    const struct create_args *a = args;
-    struct computers_request request = { .kind = a->kind, .labels = a->labels };
+    if (!a->kind && !a->image && !a->allow && !a->memory_mb && !a->disk_mb && !a->pids &&
+        !a->idle_timeout_s && a->cpus == 0 && !a->env)
+        return true;
+    return error_set(err, ERR_INVALID,
+                     "a copy has the limits and rules of what it is made from: give only labels "
+                     "with \"from\", or leave \"from\" out");
+}
+
+/* A snapshot's handle begins with s_; anything else is asked for as a computer's. */
+static struct computer *copy(struct tool_call *call, const struct create_args *a, struct error *err)
+{
+    struct computers *cs = kernel_computers(call->kernel);
+    const char *computer = strcmp(a->from, "default") == 0 ? NULL : a->from;
+
+    if (!only_labels(a, err))
+        return NULL;
+    return strncmp(a->from, "s_", 2) == 0
+               ? computers_restore(cs, call->agent, a->from, a->labels, &call->wait, err)
+               : computers_fork(cs, call->agent, computer, a->labels, &call->wait, err);
+}
+
+static struct computer *make(struct tool_call *call, const struct create_args *a, struct error *err)
+{
+    struct computers_request request = { .kind = a->kind, .image = a->image, .labels = a->labels };
     char **allow = NULL;
     char **env = NULL;
     struct computer *c = NULL;
-    bool ok = false;
 
     request.memory_bytes = (uint64_t)((double)a->memory_mb * MIB);
     request.disk_bytes = (uint64_t)((double)a->disk_mb * MIB);
     request.cpu_milli = (uint32_t)(a->cpus * 1000.0);
     request.pids = (uint32_t)a->pids;
     request.idle_ns = a->idle_timeout_s * CLOCK_NS_PER_S;
-    if (a->cpus > 0 && request.cpu_milli < 10)
-        return error_set(err, ERR_INVALID, "cpus must be at least 0.01");
+    if (a->cpus > 0 && request.cpu_milli < 10) {
+        error_set(err, ERR_INVALID, "cpus must be at least 0.01");
+        return NULL;
+    }
     if (a->allow && !(allow = toolkit_strings(a->allow, err)))
-        return false;
+        return NULL;
     request.allow = (const char *const *)allow;
     if (toolkit_env(a->env, &env, err)) {
         request.env = (const char *const *)env;
         c = computers_create(kernel_computers(call->kernel), call->agent, &request, &call->wait,
                              err);
-        ok = c && answer_computer(call, c, err);
     }
-    computer_unref(c);
     free(env);
     free(allow);
-    return ok;
+    return c;
+}
+
+static bool computer_create(struct tool_call *call, const void *args, struct error *err)
+{
+    const struct create_args *a = args;
+    CLEANUP(computer_unrefp)
+    struct computer *c = a->from ? copy(call, a, err) : make(call, a, err);
+
+    return c && answer_computer(call, c, err);
 }
 
 /* ---- computer_list ---- */
@@ -189,8 +232,8 @@ static bool computer_destroy_tool(struct tool_call *call, const void *args, stru
 
 /* ---- computer_snapshot ---- */
 
-enum { SNAPSHOT_SAVE, SNAPSHOT_RESTORE, SNAPSHOT_LIST, SNAPSHOT_DELETE };
-static const char *const snapshot_actions[] = { "save", "restore", "list", "delete", NULL };
+enum { SNAPSHOT_SAVE, SNAPSHOT_LIST, SNAPSHOT_DELETE };
+static const char *const snapshot_actions[] = { "save", "list", "delete", NULL };
 
 struct snapshot_args {
     int action;
@@ -199,20 +242,20 @@ struct snapshot_args {
 
 static const struct json_field snapshot_fields[] = {
     { .name = "action",
-      .description = "save a computer's files, restore them into a new computer, list, delete",
+      .description = "What to do",
       .kind = JSON_KIND_ENUM,
       .required = true,
       .offset = offsetof(struct snapshot_args, action),
       .choices = snapshot_actions },
     TOOLKIT_COMPUTER_FIELD(struct snapshot_args),
     { .name = "snapshot",
-      .description = "Handle from save; for restore and delete",
+      .description = "For delete",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct snapshot_args, snapshot),
       .min = 1,
       .max = 64 },
     { .name = "label",
-      .description = "For save: a name of your own",
+      .description = "For save",
       .kind = JSON_KIND_STRING,
       .offset = offsetof(struct snapshot_args, label),
       .min = 0,
@@ -228,12 +271,10 @@ static bool snapshot_save(struct tool_call *call, const struct snapshot_args *a,
 
     if (!c || !computers_save(cs, call->agent, computer_id(c), a->label, &id, &call->wait, err))
         return false;
-    return result_printf(
-        call->result, err,
-        "Saved the files of computer %s as snapshot %s. Programs are not part of "
-        "it. computer_snapshot {\"action\":\"restore\",\"snapshot\":\"%s\"} makes a "
-        "new computer from it.",
-        computer_id(c), id.text, id.text);
+    return result_printf(call->result, err,
+                         "Saved the files of computer %s as snapshot %s. Programs are not part of "
+                         "it. computer_create {\"from\":\"%s\"} makes a new computer from it.",
+                         computer_id(c), id.text, id.text);
 }
 
 static bool snapshot_list(struct tool_call *call, struct error *err)
@@ -255,7 +296,6 @@ static bool computer_snapshot(struct tool_call *call, const void *args, struct e
 {
     const struct snapshot_args *a = args;
     struct computers *cs = kernel_computers(call->kernel);
-    CLEANUP(computer_unrefp) struct computer *c = NULL;
 
     if (a->action == SNAPSHOT_SAVE)
         return snapshot_save(call, a, err);
@@ -263,60 +303,20 @@ static bool computer_snapshot(struct tool_call *call, const void *args, struct e
         return snapshot_list(call, err);
     if (!a->snapshot)
         return error_set(err, ERR_INVALID,
-                         "\"snapshot\" is required for %s; computer_snapshot {\"action\":\"list\"} "
-                         "shows yours",
-                         snapshot_actions[a->action]);
-    if (a->action == SNAPSHOT_DELETE) {
-        if (!computers_checkpoint_delete(cs, call->agent, a->snapshot, err))
-            return false;
-        return result_printf(call->result, err, "Snapshot %s is deleted.", a->snapshot);
-    }
-    c = computers_restore(cs, call->agent, a->snapshot, NULL, &call->wait, err);
-    if (!c)
-        return false;
-    return result_printf(call->result, err, "Computer %s has the files of snapshot %s.",
-                         computer_id(c), a->snapshot);
-}
-
-/* ---- computer_fork ---- */
-
-struct fork_args {
-    const char *computer;
-    json_t *labels;
-};
-
-static const struct json_field fork_fields[] = {
-    TOOLKIT_COMPUTER_FIELD(struct fork_args),
-    { .name = "labels",
-      .description = "Names of your own for the copy",
-      .kind = JSON_KIND_MAP,
-      .offset = offsetof(struct fork_args, labels),
-      .min = 0,
-      .max = 16 },
-    { .name = NULL },
-};
-
-static bool computer_fork(struct tool_call *call, const void *args, struct error *err)
-{
-    const struct fork_args *a = args;
-    CLEANUP(computer_unrefp) struct computer *source = toolkit_computer(call, a->computer, err);
-    CLEANUP(computer_unrefp) struct computer *copy = NULL;
-
-    if (!source)
-        return false;
-    copy = computers_fork(kernel_computers(call->kernel), call->agent, computer_id(source),
-                          a->labels, &call->wait, err);
-    return copy && answer_computer(call, copy, err);
+                         "\"snapshot\" is required for delete; computer_snapshot "
+                         "{\"action\":\"list\"} shows yours");
+    return computers_checkpoint_delete(cs, call->agent, a->snapshot, err) &&
+           result_printf(call->result, err, "Snapshot %s is deleted.", a->snapshot);
 }
 
 static const struct tool tools[] = {
     { .name = "computer_create",
       .title = "Create a computer",
-      .description = "Make another computer: a Linux sandbox with its own files, processes and "
-                     "(only if allowed here) network. You rarely need this: every tool uses your "
-                     "default computer, made on first use without network. Pass the returned "
-                     "handle as \"computer\" to other tools. It lives until computer_destroy, the "
-                     "end of the session, or its idle timeout. Work in /workspace.",
+      .description = "Make another Linux computer with its own files, processes and (only if "
+                     "allowed here) network, or a copy of one. You rarely need this: every tool "
+                     "uses your default computer, made on first use without network. Pass the "
+                     "returned handle as \"computer\" to other tools. It lives until "
+                     "computer_destroy or the end of the session. Work in /workspace.",
       .fields = create_fields,
       .args_size = sizeof(struct create_args),
       .flags = 0,
@@ -331,33 +331,21 @@ static const struct tool tools[] = {
     { .name = "computer_destroy",
       .title = "Destroy a computer",
       .description =
-          "End a computer at once: its programs are killed and its files are lost. Save them "
-          "with computer_snapshot first if they matter.",
+          "End a computer at once: its programs and files are lost. Save files that matter with "
+          "computer_snapshot first.",
       .fields = destroy_fields,
       .args_size = sizeof(struct destroy_args),
       .flags = TOOL_DESTROYS | TOOL_IDEMPOTENT | TOOL_QUICK,
       .handler = computer_destroy_tool },
     { .name = "computer_snapshot",
-      .title = "Save and restore",
+      .title = "Snapshots",
       .description =
-          "Save a computer's files under a snapshot handle (save), make a new computer from one "
-          "(restore), or list and delete them. Running programs are not saved. Snapshots outlive "
-          "the "
-          "computer and the session.",
+          "Save a computer's files, not its programs; list or delete what is saved. "
+          "computer_create with \"from\" restores. Snapshots outlive computer and session.",
       .fields = snapshot_fields,
       .args_size = sizeof(struct snapshot_args),
       .flags = TOOL_DESTROYS,
       .handler = computer_snapshot },
-    { .name = "computer_fork",
-      .title = "Fork a computer",
-      .description =
-          "A second computer with a copy of the first one's files, limits and network rules, "
-          "to try something without risk. Changes in one are not seen in the other; "
-          "running programs are not copied.",
-      .fields = fork_fields,
-      .args_size = sizeof(struct fork_args),
-      .flags = 0,
-      .handler = computer_fork },
 };
 
 const struct toolset toolset_computer = { .name = "computer",

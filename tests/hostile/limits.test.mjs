@@ -127,7 +127,7 @@ test('3: folders deeper than a path are no trap for the tools nor for the end', 
   const list = await target.call('file_list', { computer, path: '/workspace', depth: 20 });
   assert.ok(list.content, JSON.stringify(list).slice(0, 300));
   await target.call('file_search', { computer, path: '/workspace', pattern: 'x' });
-  const save = await target.call('computer_fork', { computer });
+  const save = await target.call('computer_create', { from: computer });
   assert.ok(save.content, JSON.stringify(save).slice(0, 300));
   await target.ping();
 }));

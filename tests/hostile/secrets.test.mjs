@@ -139,7 +139,7 @@ test('38: leases, notifications, keyrings, vsock and SysV memory carry nothing b
 test('36: a snapshot and a fork carry files and nothing of the host', attacked(async (target) => {
   const computer = await target.computer();
   await target.run(computer, 'cd /workspace; ln -s /proc/1/environ e; ln -s / r; mkfifo p; echo kept >kept');
-  const forked = await target.call('computer_fork', { computer });
+  const forked = await target.call('computer_create', { from: computer });
   assert.ok(!forked.isError, textOf(forked));
   const copy = forked.structuredContent.computer;
   const run = await target.run(copy, 'cat /workspace/kept; ls -l /workspace');

@@ -36,7 +36,7 @@ const auditIsWhole = (dir) => {
 const busy = async (dir) => {
   const raw = await start({ dir });
   const first = await create(raw);
-  const forked = (await raw.call('computer_fork', { computer: first })).structuredContent.computer;
+  const forked = (await raw.call('computer_create', { from: first })).structuredContent.computer;
   for (const computer of [first, forked, undefined]) {
     good(await raw.call('terminal_run', { computer, background: true,
       command: 'trap "" TERM HUP INT; (setsid sleep 320 &) ; while :; do sleep 0.1; done' }));
@@ -158,7 +158,7 @@ const killAtRandom = async (dir, round) => {
   const acts = [
     ['computer_create', {}], ['computer_create', { memory_mb: 64, disk_mb: 32 }],
     ['terminal_run', { command: `sleep ${mark}` }], ['terminal_run', { command: `setsid sleep ${mark}`, background: true }],
-    ['terminal_run', { argv: ['sleep', mark], pty: true }], ['computer_fork', {}],
+    ['terminal_run', { argv: ['sleep', mark], pty: true }], ['computer_create', { from: 'default' }],
     ['computer_snapshot', { action: 'save' }], ['file_write', { path: 'a/b/c', content: 'x'.repeat(below(200000)) }],
     ['terminal_run', { command: 'head -c 3000000 /dev/urandom > blob; true' }], ['computer_list', {}],
     ['terminal_run', { command: `yes ${mark}` }],
@@ -225,7 +225,7 @@ test(`kill -9 at any instant leaves no process, and a sound home (seed ${seed})`
     assert.equal(output(await next.call('terminal_run', { computer, command: 'echo sound' })), 'sound');
     const saved = JSON.parse(textOf(await next.call('computer_snapshot', { action: 'list' })));
     for (const { snapshot } of saved) { // whole, each of them
-      const restored = handleIn(await next.call('computer_snapshot', { action: 'restore', snapshot }), 'c');
+      const restored = handleIn(await next.call('computer_create', { from: snapshot }), 'c');
       good(await next.call('terminal_run', { computer: restored, command: 'ls' }));
       good(await next.call('computer_destroy', { computer: restored }));
       good(await next.call('computer_snapshot', { action: 'delete', snapshot }));
@@ -262,9 +262,9 @@ test('servers on one home work side by side, and the death of one does not touch
   await eventually(() => serverNames(dir).length === 2, 'the name of the killed goes');
   assert.match(good(await one.call('terminal_write', { run, text: 'word\n' })), /got word/);
   assert.equal(output(await one.call('terminal_run', { computer: mine, command: 'cat file' })), 'kept');
-  const fork = (await one.call('computer_fork', { computer: mine })).structuredContent.computer;
+  const fork = (await one.call('computer_create', { from: mine })).structuredContent.computer;
   assert.equal(output(await one.call('terminal_run', { computer: fork, command: 'cat file' })), 'kept');
-  const restored = handleIn(await three.call('computer_snapshot', { action: 'restore', snapshot: saving }), 'c');
+  const restored = handleIn(await three.call('computer_create', { from: saving }), 'c');
   assert.equal(output(await three.call('terminal_run', { computer: restored, command: 'cat file' })), 'kept');
   assert.match(textOf(await three.call('terminal_run', { computer: theirs, command: 'true' })), /computer_create/);
   await one.close();
@@ -281,7 +281,7 @@ test('snapshots survive the end of the server, by its own will or not', async ()
   assert.equal((await first.close()).code, 0);
   const second = await start({ dir });
   assert.match(textOf(await second.call('computer_snapshot', { action: 'list' })), new RegExp(`${one}[^]*peace`));
-  const again = handleIn(await second.call('computer_snapshot', { action: 'restore', snapshot: one }), 'c');
+  const again = handleIn(await second.call('computer_create', { from: one }), 'c');
   assert.equal(output(await second.call('terminal_run', { computer: again,
     command: 'cat link /tmp/t ~/.config/z; stat -c %a d; echo two >> a' })), 'one\nx\ny\n700');
   const two = handleIn(await second.call('computer_snapshot', { action: 'save', computer: again, label: 'force' }), 's');
@@ -289,11 +289,11 @@ test('snapshots survive the end of the server, by its own will or not', async ()
   await second.ended;
   const third = await start({ dir });
   for (const [snapshot, content] of [[one, 'one'], [two, 'one\ntwo']]) {
-    const computer = handleIn(await third.call('computer_snapshot', { action: 'restore', snapshot }), 'c');
+    const computer = handleIn(await third.call('computer_create', { from: snapshot }), 'c');
     assert.equal(output(await third.call('terminal_run', { computer, command: 'cat a' })), content);
   }
   good(await third.call('computer_snapshot', { action: 'delete', snapshot: one })); // `two` lies on it
-  const computer = handleIn(await third.call('computer_snapshot', { action: 'restore', snapshot: two }), 'c');
+  const computer = handleIn(await third.call('computer_create', { from: two }), 'c');
   assert.equal(output(await third.call('terminal_run', { computer, command: 'cat a' })), 'one\ntwo');
   await third.close();
   auditIsWhole(dir);
@@ -326,7 +326,7 @@ test('idle computers end, ones with a running program do not, and their handles 
   const destroyed = await create(raw);
   const lost = handleIn(await raw.call('terminal_run', { computer: destroyed, command: 'sleep 323', background: true }), 'r');
   good(await raw.call('computer_destroy', { computer: destroyed }));
-  assert.match(textOf(await raw.call('computer_fork', { computer: destroyed })), /destroyed.*computer_create/);
+  assert.match(textOf(await raw.call('computer_create', { from: destroyed })), /destroyed.*computer_create/);
   assert.match(textOf(await raw.call('terminal_read', { run: lost })), /runs go with their computer|computer_lost/);
   assert.match(textOf(await raw.call('terminal_write', { run: lost, text: 'x' })), /terminal_run/);
   await raw.close();

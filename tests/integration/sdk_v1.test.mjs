@@ -25,7 +25,7 @@ test('connects, introduces itself and lists tools that compile', async () => {
     const { tools } = await client.listTools(); // compiles each output schema
     const names = tools.map((tool) => tool.name);
     for (const name of ['computer_create', 'computer_list', 'computer_destroy', 'computer_snapshot',
-      'computer_fork', 'terminal_run', 'terminal_read', 'terminal_write', 'terminal_kill', 'code_run',
+      'terminal_run', 'terminal_read', 'terminal_write', 'terminal_kill', 'code_run',
       'file_read', 'file_write', 'file_edit', 'file_list', 'file_search', 'file_transfer']) {
       assert.ok(names.includes(name), name);
     }
@@ -59,7 +59,7 @@ test('makes, lists, forks, saves, restores and destroys computers, with valid st
     assert.equal(output(await call('terminal_run', { computer: first,
       command: 'echo $COLOUR; echo kept > file' })), 'blue');
 
-    const forked = (await call('computer_fork', { computer: first, labels: { copy: 'yes' } })).structuredContent;
+    const forked = (await call('computer_create', { from: first, labels: { copy: 'yes' } })).structuredContent;
     assert.notEqual(forked.computer, first);
     assert.deepEqual(forked.labels, { copy: 'yes' });
     assert.deepEqual([forked.memory_mb, forked.pids, forked.allow], [256, 50, one.allow]);
@@ -71,7 +71,7 @@ test('makes, lists, forks, saves, restores and destroys computers, with valid st
     const snapshot = handleIn(saved, 's');
     assert.match(good(await call('computer_snapshot', { action: 'list' })), new RegExp(`${snapshot}.*a name`, 's'));
     good(await call('terminal_run', { computer: first, command: 'rm file' }));
-    const restored = handleIn(await call('computer_snapshot', { action: 'restore', snapshot }), 'c');
+    const restored = handleIn(await call('computer_create', { from: snapshot }), 'c');
     assert.ok(![first, forked.computer].includes(restored));
     assert.equal(output(await call('terminal_run', { computer: restored, command: 'cat file' })), 'kept');
 
@@ -80,7 +80,7 @@ test('makes, lists, forks, saves, restores and destroys computers, with valid st
     assert.ok(listed.every((c) => c.created_ms_ago >= 0 && c.idle_ms >= 0 && c.runs_live === 0));
 
     good(await call('computer_snapshot', { action: 'delete', snapshot }));
-    const deleted = await call('computer_snapshot', { action: 'restore', snapshot });
+    const deleted = await call('computer_create', { from: snapshot });
     assert.equal(deleted.isError, true);
     assert.match(textOf(deleted), /computer_snapshot/);
     good(await call('computer_destroy', { computer: first }));
@@ -88,7 +88,7 @@ test('makes, lists, forks, saves, restores and destroys computers, with valid st
     assert.equal(gone.isError, true);
     assert.match(textOf(gone), /it was destroyed.*computer_create/s);
     assert.equal((await call('computer_destroy', { computer: first })).isError, true);
-    assert.equal((await call('computer_fork', { computer: GONE })).isError, true);
+    assert.equal((await call('computer_create', { from: GONE })).isError, true);
     assert.equal((await call('computer_list')).structuredContent.computers.length, 2);
   });
 });

@@ -58,7 +58,7 @@ for (const [mode, era, version] of [['legacy', 'legacy', '2025-11-25'], ['auto',
       const run = handleIn(await call('terminal_run', { argv: ['cat'], pty: true, computer }), 'r');
       assert.match(good(await call('terminal_write', { run, text: 'typed', keys: ['Enter'] })), /typed\ntyped\n/);
       assert.match(good(await call('terminal_kill', { run, signal: 'KILL' })), /killed by signal 9/);
-      const fork = (await call('computer_fork', { computer })).structuredContent;
+      const fork = (await call('computer_create', { from: computer })).structuredContent;
       assert.match(good(await call('file_read', { path: 'notes/a.txt', computer: fork.computer })), /gamma/);
       const snapshot = handleIn(await call('computer_snapshot', { action: 'save', computer }), 's');
       good(await call('computer_snapshot', { action: 'delete', snapshot }));

@@ -58,7 +58,7 @@ test('hosts share a kernel and see nothing of each other', async () => {
     for (const [tool, args] of [['terminal_run', { computer: hers, command: 'true' }],
       ['terminal_read', { run: handle }], ['terminal_kill', { run: handle }],
       ['file_list', { computer: hers, path: '/' }], ['computer_destroy', { computer: hers }],
-      ['computer_fork', { computer: hers }]]) {
+      ['computer_create', { from: hers }]]) {
       const answer = await other.call(tool, args);
       assert.ok(answer.isError, tool + textOf(answer));
       assert.ok(!textOf(answer).includes('secret'));

@@ -27,6 +27,9 @@ struct world {
     struct agent *alice, *bob;
 
     bool bare;
+    const char *kind;     /* what its computers say they are; NULL: "sandbox" */
+    atomic_uint swapped;  /* so often one was put aside */
+    atomic_int fail_swap; /* so many fail */
     atomic_uint created, destroyed, alive;
     atomic_int fail_creates; /* so many fail */
     bool gated;              /* create waits for `gate`, after it has hit `waiting` */
@@ -126,6 +129,30 @@ static const struct computer_ops toy_ops = { .kind = "sandbox",
                                              .checkpoint = toy_checkpoint,
                                              .destroy = toy_destroy };
 
+/* It counts as swapped until the next is; none of these tests needs more. */
+static bool toy_swap_out(struct computer *c, const struct wait *w, struct error *err)
+{
+    (void)c;
+    (void)w;
+    atomic_fetch_add(&world.swapped, 1);
+    if (atomic_fetch_sub(&world.fail_swap, 1) > 0)
+        return error_set(err, ERR_IO, "the disk is full");
+    atomic_store(&world.fail_swap, 0);
+    return true;
+}
+
+static bool toy_is_swapped(struct computer *c)
+{
+    (void)c;
+    return atomic_load(&world.swapped) > 0;
+}
+
+static const struct computer_ops toy_vm_ops = { .kind = "vm",
+                                                .checkpoint = toy_checkpoint,
+                                                .swap_out = toy_swap_out,
+                                                .is_swapped = toy_is_swapped,
+                                                .destroy = toy_destroy };
+
 static bool is_saved_locked(const char *id, bool remove)
 {
     for (unsigned i = 0; i < world.saved_count; i++) {
@@ -147,6 +174,8 @@ static void note_spec_locked(const struct computer_spec *spec, const char *check
                      (unsigned long long)spec->disk_bytes >> 20, spec->cpu_milli, spec->pids);
     for (size_t i = 0; i < spec->allow_count; i++)
         (void)buf_printf(&text, " %s", spec->allow[i]);
+    if (spec->image)
+        (void)buf_printf(&text, " image=%s", spec->image);
     for (size_t i = 0; spec->env && spec->env[i]; i++)
         (void)buf_printf(&text, " %s", spec->env[i]);
     (void)snprintf(world.spec, sizeof world.spec, "%s", buf_str(&text));
@@ -165,7 +194,7 @@ static struct computer *toy_make(const struct computer_spec *spec,
         error_set(err, ERR_NOMEM, "toy");
         return NULL;
     }
-    if (!computer_init(&toy->base, &toy_ops, spec, NULL, hooks, err)) {
+    if (!computer_init(&toy->base, world.kind ? &toy_vm_ops : &toy_ops, spec, NULL, hooks, err)) {
         free(toy);
         return NULL;
     }
@@ -239,6 +268,13 @@ UNUSED static void world_registry(const char *config)
     world.cs = computers_new(world.lt.loop, world.config, NULL, world.bus, &err);
     assert_ok(world.cs != NULL, err);
     assert_ok(computers_add_backend(world.cs, &world.backend, &err), err);
+}
+
+/* From now on a registry of virtual machines. */
+UNUSED static void world_registry_vm(const char *config)
+{
+    world.backend.kind = world.kind = "vm";
+    world_registry(config);
 }
 
 UNUSED static void world_registry_end(void)

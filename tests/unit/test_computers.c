@@ -44,6 +44,30 @@ static void what_is_asked_reaches_the_back_end(void **state)
     assert_string_equal(world.spec, "128 MiB, 256 MiB, 2000, 99; a.org:443 10.1.0.0/16:22 A=1 B=2");
 }
 
+static void what_is_configured_for_sandboxes_is_not_for_vms(void **state)
+{
+    const struct computers_request asked = { .image = "mine", .memory_bytes = 128u << 20 };
+    struct error err = ERROR_INIT;
+    json_t *list, *row;
+    (void)state;
+
+    world_registry_end();
+    world_registry_vm("{\"computer\":{\"kind\":\"vm\",\"image\":\"usual\",\"memory_mb\":64,"
+                      "\"disk_mb\":32,\"cpus_milli\":500,\"pids\":16}}");
+    computer_unref(make(world.alice));
+    assert_string_equal(world.spec, "0 MiB, 0 MiB, 0, 0; image=usual");
+    assert_int_equal(noted("computer alice c_", " made kind=vm image=usual allow="), 1);
+    computer_unref(make_with(world.alice, &asked));
+    assert_string_equal(world.spec, "128 MiB, 0 MiB, 0, 0; image=mine");
+
+    list = computers_list(world.cs, world.alice, &err);
+    assert_ok(list != NULL, err);
+    row = json_array_get(list, 1);
+    assert_string_equal(json_string_value(json_object_get(row, "image")), "mine");
+    assert_string_equal(json_string_value(json_object_get(row, "kind")), "vm");
+    json_decref(list);
+}
+
 static void refuses_what_it_cannot_make(void **state)
 {
     static const char *const beyond[] = { "a.org:443", "a.com:443", NULL };
@@ -367,6 +391,29 @@ static void the_list_tells_of_ones_own(void **state)
     computer_unref(other);
 }
 
+static void the_operator_sees_everybodys(void **state)
+{
+    struct computer *hers = make(world.alice), *his = make(world.bob), *found;
+    struct error err = ERROR_INIT;
+    json_t *list = computers_list(world.cs, NULL, &err), *row;
+    (void)state;
+
+    assert_ok(list != NULL, err);
+    assert_int_equal(json_array_size(list), 2);
+    row = json_array_get(list, 0);
+    assert_string_equal(json_string_value(json_object_get(row, "agent")), "alice");
+    row = json_array_get(list, 1);
+    assert_string_equal(json_string_value(json_object_get(row, "computer")), computer_id(his));
+    assert_string_equal(json_string_value(json_object_get(row, "agent")), "bob");
+    json_decref(list);
+    found = computers_any(world.cs, computer_id(hers));
+    assert_ptr_equal(found, hers);
+    computer_unref(found);
+    assert_null(computers_any(world.cs, "c_none"));
+    computer_unref(hers);
+    computer_unref(his);
+}
+
 /* ---- what hangs on a computer ---- */
 
 static void count_free(void *thing)
@@ -458,6 +505,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         world_test(what_is_not_asked_comes_from_the_configuration),
         world_test(what_is_asked_reaches_the_back_end),
+        world_test(what_is_configured_for_sandboxes_is_not_for_vms),
         world_test(refuses_what_it_cannot_make),
         world_test(a_failed_making_gives_its_place_back),
         world_test(what_cannot_be_recorded_is_not_made),
@@ -471,6 +519,7 @@ int main(void)
         world_test(waiting_for_the_default_computer_ends_in_time),
         world_test(a_destroyed_default_computer_is_made_anew),
         world_test(the_list_tells_of_ones_own),
+        world_test(the_operator_sees_everybodys),
         world_test(what_is_attached_goes_with_the_computer),
         world_test(two_back_ends_of_one_kind_are_refused),
         world_test(survives_every_allocation_failure),

@@ -185,6 +185,33 @@ static void a_saved_computer_comes_back_after_a_restart(void **state)
     computer_unref(again);
 }
 
+static void a_restored_vm_has_its_image(void **state)
+{
+    const struct computers_request request = { .image = "mine" };
+    struct error err = ERROR_INIT;
+    struct computer *c, *again;
+    struct id id;
+    json_t *list;
+    (void)state;
+
+    world_registry_end();
+    world_registry_vm("{\"computer\":{\"kind\":\"vm\",\"image\":\"usual\"}}");
+    c = make_with(world.alice, &request);
+    id = save(world.alice, c, "x");
+    computer_unref(c);
+    world.spec[0] = '\0';
+    again = restore(world.alice, id.text, &err);
+    assert_ok(again != NULL, err);
+    assert_string_equal(world.spec, "0 MiB, 0 MiB, 0, 0; image=mine");
+    assert_int_equal(noted(computer_id(again), "restored kind=vm image=mine from=s_"), 1);
+    computer_unref(again);
+    list = computers_checkpoints(world.cs, world.alice, &err);
+    assert_ok(list != NULL, err);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "image")),
+                        "mine");
+    json_decref(list);
+}
+
 static void a_snapshot_works_for_its_agent_alone(void **state)
 {
     struct computer *c = make(world.alice);
@@ -403,6 +430,7 @@ int main(void)
         world_test(a_fork_may_have_labels_of_its_own),
         world_test(a_fork_that_fails_leaves_nothing),
         world_test(a_saved_computer_comes_back_after_a_restart),
+        world_test(a_restored_vm_has_its_image),
         world_test(a_snapshot_works_for_its_agent_alone),
         world_test(odd_names_of_snapshots_are_unknown),
         world_test(a_deleted_snapshot_is_gone),

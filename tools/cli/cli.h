@@ -23,6 +23,9 @@ int cli_doctor(int argc, char **argv);
 int cli_audit(int argc, char **argv);
 int cli_config(int argc, char **argv);
 int cli_image(int argc, char **argv);
+int cli_ps(int argc, char **argv);
+int cli_vm(int argc, char **argv);
+int cli_screen(int argc, char **argv);
 int cli_version(int argc, char **argv);
 
 /** "aios COMMAND: text" on standard error; returns @code. */
@@ -53,10 +56,13 @@ NODISCARD bool cli_parse(const struct cli_command *command, int argc, char **arg
 
 /* ---- a kernel with its back ends and tools ---- */
 
+struct status;
+
 struct cli_engine {
     struct config *config;
     struct loop *loop;
     struct kernel *kernel;
+    struct status *status;
 };
 
 /** @config_path NULL: the user's file.  @overrides may be NULL.  Starts nothing slow. */

@@ -17,6 +17,7 @@
 #include "sandbox/sandbox.h"
 #include "tools/cli/child.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/doctor_vm.h"
 #include "tools/cli/solo.h"
 
 #define VERSION_NS (2 * CLOCK_NS_PER_S)
@@ -40,8 +41,9 @@ static const struct cli_command command = {
     .name = "doctor",
     .synopsis = "[OPTIONS]",
     .about = "Says what sandboxes need and whether this machine has it, what to do about what is\n"
-             "missing, which programs computers offer, and where aios keeps its files. Ends by\n"
-             "starting a sandbox.\n"
+             "missing, which programs computers offer, which accelerator and images virtual "
+             "machines\n"
+             "have, and where aios keeps its files. Ends by starting a sandbox.\n"
              "\n"
              "Exit codes: 0 sandboxes can start; 1 they cannot; 2 wrong usage.",
     .options = options,
@@ -241,6 +243,24 @@ static void show_modules(struct doctor *d)
     }
 }
 
+/* ---- virtual machines ---- */
+
+static void on_vm(void *arg, const struct doctor_vm_line *l)
+{
+    struct doctor *d = arg;
+
+    line(d, l->ok ? "ok" : "missing", l->name, l->detail, l->remedy);
+    add(d, "vm",
+        json_pack("{s:s, s:b, s:s, s:s}", "name", l->name, "ok", l->ok, "detail", l->detail,
+                  "remedy", l->remedy));
+}
+
+static void show_vm(struct doctor *d)
+{
+    heading(d, "What virtual machines need (sandboxes do not):");
+    doctor_vm(d->config, on_vm, d);
+}
+
 /* ---- folders, memory, configuration ---- */
 
 /* A folder that is missing will be made, where it can be. */
@@ -375,6 +395,7 @@ static int examine(struct doctor *d, struct error *err)
     show_kernel(d);
     show_programs(d);
     show_modules(d);
+    show_vm(d);
     show_place(d);
     (void)fflush(stdout);
     show_proof(d);

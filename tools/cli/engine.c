@@ -3,11 +3,15 @@
 #include <string.h>
 
 #include "images/guest/image.h"
+#include "kernel/base/clock.h"
 #include "kernel/base/log.h"
 #include "kernel/base/paths.h"
 #include "sandbox/sandbox.h"
 #include "tools/cli/cli.h"
+#include "tools/cli/machines.h"
+#include "tools/cli/status.h"
 #include "tools/toolkit.h"
+#include "vmctl/image.h"
 
 static enum sandbox_cgroup_mode cgroup_mode(const char *name)
 {
@@ -18,6 +22,22 @@ static enum sandbox_cgroup_mode cgroup_mode(const char *name)
     if (strcmp(name, "none") == 0)
         return SANDBOX_CGROUP_NONE;
     return SANDBOX_CGROUP_AUTO;
+}
+
+#define TREE_NS (120 * CLOCK_NS_PER_S) /* to unpack an image, on a slow disk */
+
+/* The tree of an image that a sandbox is to have. */
+static char *image_of(void *arg, const char *name, struct error *err)
+{
+    const struct config *config = arg;
+    struct machines_places places;
+    char *tree = NULL;
+
+    if (machines_places(config, &places, err)) {
+        tree = image_tree(places.images, name, clock_add_ns(clock_now_ns(), TREE_NS), err);
+        machines_places_fini(&places);
+    }
+    return tree;
 }
 
 struct computer_backend *cli_sandbox(struct loop *loop, const struct config *config,
@@ -31,6 +51,8 @@ struct computer_backend *cli_sandbox(struct loop *loop, const struct config *con
     if (cache) {
         struct sandbox_config sandbox = {
             .loop = loop,
+            .image = image_of,
+            .image_arg = (void *)unconst(config),
             .state_dir = state,
             .runtime_dir = runtime,
             .cache_dir = cache,
@@ -53,11 +75,21 @@ struct computer_backend *cli_sandbox(struct loop *loop, const struct config *con
     return backend;
 }
 
+/* Takes @backend, NULL included. */
+static bool add(struct cli_engine *e, struct computer_backend *backend, struct error *err)
+{
+    if (!backend)
+        return false;
+    if (computers_add_backend(kernel_computers(e->kernel), backend, err))
+        return true;
+    backend->free(backend);
+    return false;
+}
+
 bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *overrides,
                       struct error *err)
 {
     enum log_level level;
-    struct computer_backend *backend;
 
     memset(e, 0, sizeof *e);
     e->config = config_load(config_path, overrides, err);
@@ -71,14 +103,14 @@ bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *ove
     e->kernel = kernel_new(e->loop, e->config, err);
     if (!e->kernel)
         goto fail;
-    backend = cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err);
-    if (!backend)
+    if (!add(e, cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err),
+             err) ||
+        !add(e, machines_backend(e->loop, e->config, err), err))
         goto fail;
-    if (!computers_add_backend(kernel_computers(e->kernel), backend, err)) {
-        backend->free(backend);
-        goto fail;
-    }
     if (!toolset_register(kernel_tools(e->kernel), e->config->access.groups, err))
+        goto fail;
+    e->status = status_new(e->kernel, err);
+    if (!e->status)
         goto fail;
     return true;
 fail:
@@ -88,6 +120,7 @@ fail:
 
 void cli_engine_stop(struct cli_engine *e)
 {
+    status_free(e->status);
     kernel_free(e->kernel);
     loop_free(e->loop);
     config_free(e->config);

@@ -91,7 +91,8 @@ def main(program):
          {"command": "curl -sS -m 5 http://example.com/ || "
                      "python3 -c \"import urllib.request as u; u.urlopen('http://example.com/')\" "
                      "2>&1 | tail -n 1"}, "example.com")
-    fork = show("Fork the computer: the same files, a life of its own", server, "computer_fork", {})
+    fork = show("Copy the computer: the same files, a life of its own", server, "computer_create",
+                {"from": "default"})
     copy = fork["structuredContent"]["computer"]
     show("Change the copy …", server, "terminal_run",
          {"command": "echo fourth: celebrate >> notes/plan.txt; wc -l notes/plan.txt",

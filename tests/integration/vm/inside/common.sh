@@ -131,8 +131,8 @@ saves_while_at_work() {
     echo "noticed=$(cat noticed)"' '^noticed='
   [ "$answer" = "noticed=$1" ]
 
-  ask "computer_snapshot action=restore snapshot=$snapshot" '^Computer c_'
-  computer=$(sed -E 's/^Computer (c_[a-z0-9]+) .*/\1/' <<<"$answer")
+  ask "computer_create from=$snapshot" '^.*c_'
+  computer=$(grep -oE 'c_[a-z0-9]{20,}' <<<"$answer" | tail -n 1)
   inside 'set -ex; [ "$(cat kept/deep/file)" = one ]; [ ! -e /usr/bin/seq ]
     [ "$(cat /usr/bin/mine /etc/mine)" = "mine
 mine" ]; echo all=well' '^all=well' "computer=$computer"
@@ -143,7 +143,7 @@ mine" ]; echo all=well' '^all=well' "computer=$computer"
 changes_what_was_saved() {
   talk
   inside 'mkdir -p kept/deep empty; echo one >kept/deep/file; echo code=$?' '^code=0'
-  ask computer_fork '^.*c_'
+  ask 'computer_create from=default' '^.*c_'
   computer=$(grep -oE 'c_[a-z0-9]{20,}' <<<"$answer" | tail -n 1)
   inside 'set -ex; [ "$(cat kept/deep/file)" = one ]; rmdir empty; echo two >kept/deep/file
     mv kept/deep/file kept/file; mkdir new
