@@ -85,9 +85,8 @@ static void put_choices(struct buf *out, const char *const *choices)
 
 static void put_range(struct buf *out, const struct json_field *f)
 {
-    const char *unit = f->kind == JSON_KIND_STRING ? " characters"
-                       : f->kind == JSON_KIND_INT  ? ""
-                                                   : " entries";
+    bool amount = f->kind == JSON_KIND_INT || f->kind == JSON_KIND_NUMBER;
+    const char *unit = amount ? "" : f->kind == JSON_KIND_STRING ? " characters" : " entries";
 
     if (!json_has_max(f))
         return;
@@ -153,7 +152,7 @@ static void put_field(struct buf *out, const char *section, const struct json_fi
     (void)memset(deeper, ' ', sizeof deeper);
     deeper[strlen(indent) + 4] = '\0';
     put_wrapped(out, f->description, deeper);
-    if (f->kind != JSON_KIND_OBJECTS)
+    if (f->kind != JSON_KIND_OBJECTS || !f->fields)
         return;
     put_wrapped(out, "Each has:", deeper);
     for (const struct json_field *inner = f->fields; inner->name; inner++)

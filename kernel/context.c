@@ -43,16 +43,35 @@ static bool check_name(const char *name, struct error *err)
                      CONTEXT_NAME_BYTES);
 }
 
+static bool unknown(const char *name, uint64_t version, struct error *err)
+{
+    static const char next[] = "agent_context {\"action\":\"list\"} tells those there are";
+
+    if (version)
+        return error_set(err, ERR_NOT_FOUND,
+                         "no version %llu of the context \"%s\" is kept; leave out the version for "
+                         "the newest, or %s",
+                         (unsigned long long)version, name, next);
+    return error_set(err, ERR_NOT_FOUND, "there is no context \"%s\"; %s", name, next);
+}
+
 /* ---- reading ---- */
 
 static json_t *read_version(struct place *p, const char *name, uint64_t version,
                             struct storage_stat *ret, struct error *err)
 {
     CLEANUP(buf_fini) struct buf value = BUF_INIT;
+    struct error why = ERROR_INIT;
     json_t *saved;
 
-    if (!storage_get(p->storage, p->space, name, version, 0, VALUE_MAX, &value, p->wait, ret, err))
+    if (!storage_get(p->storage, p->space, name, version, 0, VALUE_MAX, &value, p->wait, ret,
+                     &why)) {
+        if (why.code == ERR_NOT_FOUND)
+            (void)unknown(name, version, err);
+        else
+            error_set(err, why.code, "%s", why.text);
         return NULL;
+    }
     saved = json_parse(buf_str(&value), value.len, err);
     if (saved && json_integer_value(json_object_get(saved, "format")) == FORMAT)
         return saved;
@@ -332,13 +351,16 @@ json_t *context_list(struct kernel *k, struct agent *a, const struct wait *w, st
 bool context_delete(struct kernel *k, struct agent *a, const char *name, const struct wait *w,
                     struct error *err)
 {
+    struct error why = ERROR_INIT;
     struct storage_stat stat;
     struct place p;
     uint64_t newest;
 
-    if (!check_name(name, err) || !place_init(&p, k, a, w, err) ||
-        !storage_delete(p.storage, p.space, name, STORAGE_ANY, w, &stat, err))
+    if (!check_name(name, err) || !place_init(&p, k, a, w, err))
         return false;
+    if (!storage_delete(p.storage, p.space, name, STORAGE_ANY, w, &stat, &why))
+        return why.code == ERR_NOT_FOUND ? unknown(name, 0, err)
+                                         : error_set(err, why.code, "%s", why.text);
     newest = stat.version - 1;
     for (uint64_t n = 0; n < CONTEXT_COMPUTERS_KEPT + CLEAN_BEYOND && newest > n; n++)
         delete_snapshots_of(&p, name, newest - n);

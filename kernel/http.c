@@ -263,7 +263,7 @@ static enum error_code code_of(CURLcode code, const char *detail)
 }
 
 /* What curl's result means, in the light of why a callback may have ended it. */
-static bool conclude(const struct http_transfer *t, CURLcode code, const char *detail,
+static bool conclude(const struct http_transfer *t, CURLcode code, const char *detail, int os_errno,
                      struct error *err)
 {
     if (t->too_long)
@@ -277,6 +277,12 @@ static bool conclude(const struct http_transfer *t, CURLcode code, const char *d
             return true;
         return error_set(err, ERR_PROTOCOL, "an answer without a status");
     }
+    /* curl would say once more to where, which whoever asks has said. */
+    if (code == CURLE_COULDNT_RESOLVE_HOST)
+        return error_set(err, ERR_LOST, "this name has no address (%s)",
+                         t->curl->easy_strerror(code));
+    if (code == CURLE_COULDNT_CONNECT && os_errno)
+        return error_set(err, ERR_LOST, "no connection: %s", strerror(os_errno));
     return error_set(err, code_of(code, detail), "%s",
                      *detail ? detail : t->curl->easy_strerror(code));
 }
@@ -289,6 +295,7 @@ static bool exchange(struct http_transfer *t, struct http_session *session,
     char detail[CURL_ERROR_SIZE] = "";
     struct cancel_hook hook;
     CURLcode code = CURLE_OK;
+    long os_errno = 0;
     bool ok;
 
     curl->easy_reset(session->easy);
@@ -302,8 +309,9 @@ static bool exchange(struct http_transfer *t, struct http_session *session,
     ok = drive(t, session->multi, &code, err);
     cancel_detach(t->wait->cancel, &hook);
     (void)curl->multi_remove_handle(session->multi, session->easy);
+    (void)curl->easy_getinfo(session->easy, CURLINFO_OS_ERRNO, &os_errno);
     curl->easy_reset(session->easy); /* nothing of ours stays behind in what is kept */
-    return ok && conclude(t, code, detail, err);
+    return ok && conclude(t, code, detail, (int)os_errno, err);
 }
 
 /* A TLS connection that the server has closed raises SIGPIPE, which libcurl leaves to us: it is

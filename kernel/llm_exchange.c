@@ -46,18 +46,30 @@ static enum llm_verdict no_answer(struct llm_exchange *x, const struct error *wh
     return LLM_AGAIN;
 }
 
+/* Where to mend a key that is not taken. */
+static const char *whose_key(const struct llm_provider *p, char *text, size_t size)
+{
+    if (!p->key_file && !p->key_env)
+        return "it got no key: set key_env or key_file";
+    (void)snprintf(text, size, "its key is from %s %.100s", p->key_file ? "key_file" : "key_env",
+                   p->key_file ? p->key_file : p->key_env);
+    return text;
+}
+
 /* An answer that says no.  An account without money says it like one with too many questions. */
 static enum llm_verdict refused(struct llm_exchange *x, const struct http_reply *reply,
                                 const char *key, struct error *err)
 {
     enum llm_verdict verdict = llm_retry_status(reply->status);
+    char key_place[200];
 
     llm_retry_words(buf_str(&reply->body), reply->body.len, x->words, sizeof x->words);
     if (verdict == LLM_AGAIN && reply->body.data && strstr(reply->body.data, "insufficient_quota"))
         verdict = LLM_NEXT;
     llm_key_redact(x->words, key);
-    error_set(err, verdict == LLM_REFUSED ? ERR_INVALID : ERR_LOST, "it answered %d%s%s",
-              reply->status, *x->words ? ": " : "", x->words);
+    error_set(err, verdict == LLM_REFUSED ? ERR_INVALID : ERR_LOST, "it answered %d%s%s%s%s",
+              reply->status, *x->words ? ": " : "", x->words, reply->status == 401 ? "; " : "",
+              reply->status == 401 ? whose_key(x->provider, key_place, sizeof key_place) : "");
     return verdict;
 }
 

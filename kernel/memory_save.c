@@ -38,8 +38,9 @@ static bool check_text(const struct save *s, struct error *err)
         return error_set(err, ERR_INVALID, "the text of a note must not be empty");
     if (s->len > MEMORY_NOTE_BYTES)
         return error_set(err, ERR_LIMIT,
-                         "a note may have %u KiB, this one has %zu; save it in parts, or as a file",
-                         MEMORY_NOTE_BYTES >> 10, s->len >> 10);
+                         "a note may have %u bytes, this one has %zu; save it in parts, or as a "
+                         "file",
+                         MEMORY_NOTE_BYTES, s->len);
     if (memchr(s->text, '\0', s->len) || !utf8_valid(s->text, s->len))
         return error_set(err, ERR_INVALID, "the text of a note must be UTF-8 without NUL");
     if (s->sharing == MEMORY_GROUP && (!s->who->group || !*s->who->group))

@@ -255,4 +255,5 @@ void result_fail(struct result *r, const struct error *err)
     if (!result_text(r, text, strlen(text), NULL, NULL))
         result_init(r); /* no memory left at all: an error without words */
     r->is_error = true;
+    r->code = err->code;
 }

@@ -30,6 +30,7 @@ struct result {
     size_t text_bytes;  /* of all text blocks together */
     json_t *structured; /* owned; NULL, or what outputSchema describes */
     bool is_error;
+    enum error_code code; /* of an error */
 };
 
 void result_init(struct result *r);

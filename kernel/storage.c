@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "kernel/base/clock.h"
+#include "kernel/base/sha256.h"
 #include "kernel/event.h"
 #include "kernel/storage_core.h"
 
+#define CHECKED_BYTES     (64u << 10) /* up to here a value that was read is compared to its digest */
 #define HASH_BESIDE_BYTES (128u << 10) /* from here on another thread is worth its making */
 
 /* ---- what became of a call ---- */
@@ -307,6 +309,29 @@ static struct storage_value *cached(struct storage *s, const char *space, const 
     return NULL;
 }
 
+/* A whole value that was read must be what was put: disks and servers change bytes, too.  That is
+ * looked at on the way into the cache and of older versions, and not of large values, where it
+ * would cost more than reading them. */
+static bool check_value(const struct storage_stat *stat, const char *value, struct error *err)
+{
+    uint8_t digest[SHA256_BYTES];
+    char hex[SHA256_HEX];
+    struct sha256 h;
+
+    if (stat->bytes > CHECKED_BYTES)
+        return true;
+    sha256_init(&h);
+    sha256_add(&h, value, (size_t)stat->bytes);
+    sha256_end(&h, digest);
+    sha256_hex(digest, hex);
+    return strcmp(hex, stat->sha256) == 0 ||
+           error_set(err, ERR_IO,
+                     "version %" PRIu64 " of \"%s\" is damaged where it is stored (its digest is "
+                     "another); storage_versions lists older ones, and a rollback to one brings it "
+                     "back",
+                     stat->version, stat->key);
+}
+
 bool storage_get(struct storage *s, const char *space, const char *key, uint64_t version,
                  uint64_t offset, size_t max, struct buf *out, const struct wait *w,
                  struct storage_stat *ret, struct error *err)
@@ -316,6 +341,7 @@ bool storage_get(struct storage *s, const char *space, const char *key, uint64_t
     struct error why = ERROR_INIT;
     struct storage_stat stat;
     size_t before = out->len;
+    bool ok, whole;
     uint64_t ticket;
 
     if (!check_names(space, key, w, err))
@@ -325,14 +351,17 @@ bool storage_get(struct storage *s, const char *space, const char *key, uint64_t
         atomic_fetch_add_explicit(&s->gets, 1, memory_order_relaxed);
         return copy_out(v, offset, max, out, ret, err);
     }
-    if (!settle(s, b->read(b, space, key, version, offset, max, out, w, &stat, &why), &why, err)) {
+    ok = settle(s, b->read(b, space, key, version, offset, max, out, w, &stat, &why), &why, err);
+    whole = ok && offset == 0 && out->len - before == stat.bytes;
+    if (!ok || (whole && (ticket != 0 || version != 0) &&
+                !check_value(&stat, out->data ? out->data + before : "", err))) {
         out->len = before;
         if (out->data)
             out->data[before] = '\0';
         return false;
     }
     atomic_fetch_add_explicit(&s->gets, 1, memory_order_relaxed);
-    if (version == 0 && ticket != 0 && offset == 0 && out->len - before == stat.bytes)
+    if (version == 0 && ticket != 0 && whole)
         storage_cache_fill(s->cache, space, ticket, &stat, out->data ? out->data + before : "");
     if (ret)
         *ret = stat;

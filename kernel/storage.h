@@ -74,7 +74,9 @@ NODISCARD bool storage_delete(struct storage *s, const char *space, const char *
                               struct error *err);
 
 /** A delete after which no older version is kept: their bytes no longer count, and no rollback
- *  brings them back.  Also of a key that is deleted already. */
+ *  brings them back.  Also of a key that is deleted already.  The mark of the delete stays, with
+ * its number: versions of a key go on counting, so that no number ever stands for two values, and a
+ *  put on a condition that was read before cannot meet another value of that number. */
 NODISCARD bool storage_purge(struct storage *s, const char *space, const char *key,
                              const struct wait *w, struct storage_stat *ret, struct error *err);
 

@@ -69,7 +69,8 @@ static bool find_locked(const struct file_space *s, const char *key, uint64_t ve
     if (!check_damage(s, key, version, v, err))
         return false;
     if (!v && version)
-        return error_set(err, ERR_NOT_FOUND, "no version %llu of \"%s\" is kept",
+        return error_set(err, ERR_NOT_FOUND,
+                         "no version %llu of \"%s\" is kept; storage_versions lists those that are",
                          (unsigned long long)version, key);
     if (!v)
         return error_set(err, ERR_NOT_FOUND, "there is no \"%s\"%s", key,

@@ -12,10 +12,15 @@ bool storage_rule_condition(const struct storage_op *op, uint64_t newest, bool l
         op->if_version == STORAGE_ANY || op->if_version == newest || (op->if_version == 0 && !live);
 
     if (!holds && live)
-        return error_set(err, ERR_EXISTS, "version %" PRIu64 " of \"%s\" is there", newest,
-                         op->key);
+        return error_set(err, ERR_EXISTS,
+                         "version %" PRIu64
+                         " of \"%s\" is there: read it again, make the change on that, "
+                         "and retry with that version",
+                         newest, op->key);
     if (!holds)
-        return error_set(err, ERR_EXISTS, "\"%s\" is not there (its last version was %" PRIu64 ")",
+        return error_set(err, ERR_EXISTS,
+                         "\"%s\" is not there (its last version was %" PRIu64
+                         "): retry with version 0",
                          op->key, newest);
     if (op->kind == STORAGE_DELETE && !live)
         return error_set(err, ERR_NOT_FOUND, "there is no \"%s\"", op->key);

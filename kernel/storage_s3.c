@@ -148,7 +148,8 @@ static const struct s3_version *pick(const struct s3_entry *e, uint64_t version,
 static bool not_found(const char *key, uint64_t version, int64_t at_wall_ns, struct error *err)
 {
     if (version)
-        return error_set(err, ERR_NOT_FOUND, "no version %llu of \"%s\" is kept",
+        return error_set(err, ERR_NOT_FOUND,
+                         "no version %llu of \"%s\" is kept; storage_versions lists those that are",
                          (unsigned long long)version, key);
     return error_set(err, ERR_NOT_FOUND, "there is no \"%s\"%s", key,
                      at_wall_ns ? " that is so old" : "");

@@ -113,8 +113,11 @@ bool sqlite_failed(struct sqlite_conn *c, int rc, const char *what, struct error
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_FORMAT:
-        return error_set(err, ERR_IO, "the storage database %s is damaged (%s: %s)", c->path, what,
-                         sqlite3_errstr(rc));
+        return error_set(
+            err, ERR_IO,
+            "the storage database %s is damaged (%s: %s); nothing was changed. Put a copy "
+            "of it back, or move it away to begin with an empty one",
+            c->path, what, sqlite3_errstr(rc));
     case SQLITE_FULL:
         return error_set_errno(err, ENOSPC, "storage database: nothing was changed");
     case SQLITE_TOOBIG:

@@ -73,7 +73,8 @@ static sqlite3_stmt *find(struct sqlite_conn *c, const char *space, const char *
     if (rc != SQLITE_DONE)
         sqlite_failed(c, rc, "read", err);
     else if (version)
-        error_set(err, ERR_NOT_FOUND, "no version %llu of \"%s\" is kept",
+        error_set(err, ERR_NOT_FOUND,
+                  "no version %llu of \"%s\" is kept; storage_versions lists those that are",
                   (unsigned long long)version, key);
     else
         error_set(err, ERR_NOT_FOUND, "there is no \"%s\"%s", key,

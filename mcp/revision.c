@@ -237,6 +237,16 @@ bool revision_close_result(const struct revision *r, bool cache, struct buf *out
     return buf_append_str(out, "}}");
 }
 
+bool revision_close_error(const struct revision *r, const char *class, struct buf *out)
+{
+    buf_printf(out, "\"isError\":true,\"_meta\":{\"" REVISION_ERROR_CLASS "\":\"%s\"", class);
+    if (r->era == REVISION_MODERN) {
+        buf_append_str(out, ",\"" META_PREFIX "serverInfo\":");
+        put_server_info(out);
+    }
+    return buf_append_str(out, "}}");
+}
+
 bool revision_put_input(const char *method, const char *params, const char *state, struct buf *out)
 {
     buf_printf(out,

@@ -85,6 +85,11 @@ bool revision_discover(const char *instructions, struct buf *out);
 bool revision_open_result(const struct revision *r, struct buf *out);
 bool revision_close_result(const struct revision *r, bool cache, struct buf *out);
 
+/** The close of a failed call: its _meta says @class, a stable name such as "not_found", under
+ *  REVISION_ERROR_CLASS. */
+#define REVISION_ERROR_CLASS "aios/error"
+bool revision_close_error(const struct revision *r, const char *class, struct buf *out);
+
 /** Modern: the result object that asks the client for something, to be sent back beside @state with
  *  the call made anew.  @params: a JSON object as text, or NULL. */
 bool revision_put_input(const char *method, const char *params, const char *state, struct buf *out);

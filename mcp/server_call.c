@@ -128,8 +128,9 @@ static void answer_result(struct mcp_server *s, const json_t *id, const struct r
         buf_append_char(&s->out, ',');
     }
     if (result->is_error)
-        buf_append_str(&s->out, "\"isError\":true,");
-    revision_close_result(revision, false, &s->out);
+        revision_close_error(revision, error_code_name(result->code), &s->out);
+    else
+        revision_close_result(revision, false, &s->out);
     jsonrpc_end(&s->out);
     server_commit_answer(s, from, id);
 }

@@ -14,14 +14,20 @@ static bool add(json_t *object, const char *key, json_t *value)
     return json_object_set_new(object, key, value) == 0;
 }
 
-/* What cannot be asked is left out: the rest is worth telling. */
+/* Instead of what cannot be asked: the rest is worth telling. */
+static json_t *no_part(const struct error *why)
+{
+    return json_pack("{s:s}", "unavailable", why->text);
+}
+
 static json_t *storage_part(struct tool_call *call)
 {
-    struct storage *s = kernel_storage(call->kernel, NULL);
+    struct error why = ERROR_INIT;
+    struct storage *s = kernel_storage(call->kernel, &why);
     struct storage_usage u;
 
-    if (!s || !storage_usage(s, agent_name(call->agent), &call->wait, &u, NULL))
-        return json_null();
+    if (!s || !storage_usage(s, agent_name(call->agent), &call->wait, &u, &why))
+        return no_part(&why);
     return json_pack("{s:I, s:I, s:I, s:I}", "bytes", (json_int_t)u.bytes, "keys",
                      (json_int_t)u.keys, "versions", (json_int_t)u.versions, "quota_bytes",
                      (json_int_t)u.quota_bytes);
@@ -29,11 +35,12 @@ static json_t *storage_part(struct tool_call *call)
 
 static json_t *memory_part(struct tool_call *call)
 {
-    struct memory *m = kernel_memory(call->kernel, NULL);
+    struct error why = ERROR_INIT;
+    struct memory *m = kernel_memory(call->kernel, &why);
     struct memory_usage u;
 
-    if (!m || !memory_usage(m, agent_name(call->agent), &u, NULL))
-        return json_null();
+    if (!m || !memory_usage(m, agent_name(call->agent), &u, &why))
+        return no_part(&why);
     return json_pack("{s:I, s:I, s:I, s:I}", "notes", (json_int_t)u.notes, "resident_bytes",
                      (json_int_t)u.resident_bytes, "stored_bytes", (json_int_t)u.stored_bytes,
                      "quota_bytes", (json_int_t)u.quota_bytes);
@@ -41,12 +48,13 @@ static json_t *memory_part(struct tool_call *call)
 
 static json_t *llm_part(struct tool_call *call)
 {
-    struct llm *l = kernel_llm(call->kernel, NULL);
+    struct error why = ERROR_INIT;
+    struct llm *l = kernel_llm(call->kernel, &why);
     struct llm_usage u;
     json_t *providers;
 
     if (!l)
-        return json_null();
+        return no_part(&why);
     llm_usage(l, agent_name(call->agent), &u);
     providers = llm_status(l);
     return json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:o?}", "calls", (json_int_t)u.calls,

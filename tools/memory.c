@@ -85,8 +85,8 @@ static bool memory_save_tool(struct tool_call *call, const void *args, struct er
     struct memory_note note;
     bool ok;
 
-    if (!m || !memory_save(m, &who, a->id, a->text.data, a->text.len, a->tags,
-                           (enum memory_sharing)a->share, 0, &call->wait, &note, err))
+    if (!m || !memory_save(m, &who, a->id && *a->id ? a->id : NULL, a->text.data, a->text.len,
+                           a->tags, (enum memory_sharing)a->share, 0, &call->wait, &note, err))
         return false;
     ok = result_printf(call->result, err, "saved %s v%" PRIu64, note.id, note.version);
     memory_note_fini(&note);
@@ -186,7 +186,7 @@ static bool read_date(const char *text, int64_t *ret)
     } else if (end && *end == 'Z') {
         end++;
     }
-    if (!end || *end || tm.tm_year < 70 || tm.tm_year > 300)
+    if (!end || *end || tm.tm_year < 70 || tm.tm_year > 300 || !clock_is_date(&tm))
         return false;
     t = timegm(&tm) - east;
     *ret = t > 0 ? (int64_t)t * CLOCK_NS_PER_S : 1;

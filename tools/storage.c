@@ -440,7 +440,7 @@ static bool read_zone(const char *text, int64_t *ret_s)
             return false;
         digits[n++] = (unsigned)(*p - '0');
     }
-    if (n != 4)
+    if (n != 4 || digits[0] * 10 + digits[1] > 23 || digits[2] > 5)
         return false;
     *ret_s =
         sign * (int64_t)((digits[0] * 10 + digits[1]) * 3600 + (digits[2] * 10 + digits[3]) * 60);
@@ -463,7 +463,7 @@ static bool read_time(const char *text, int64_t *ret_ns, struct error *err)
             }
         }
     }
-    if (!rest || !read_zone(rest, &zone_s) ||
+    if (!rest || !clock_is_date(&tm) || !read_zone(rest, &zone_s) ||
         __builtin_mul_overflow((int64_t)timegm(&tm) - zone_s, CLOCK_NS_PER_S, &whole))
         return error_set(err, ERR_INVALID,
                          "\"%s\" is no time such as 2026-01-31T12:00:00Z or …+01:00", text);

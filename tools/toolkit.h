@@ -15,14 +15,16 @@ extern const struct toolset toolset_computer;
 extern const struct toolset toolset_terminal;
 extern const struct toolset toolset_code;
 extern const struct toolset toolset_file;
+extern const struct toolset toolset_document;
+extern const struct toolset toolset_browser;
 extern const struct toolset toolset_storage;
 extern const struct toolset toolset_memory;
 extern const struct toolset toolset_llm;
 extern const struct toolset toolset_agent;
 extern const struct toolset toolset_desktop;
 
-/** Register the families named in @groups (array of strings; NULL: all).  ERR_INVALID names an
- * unknown one and lists those that exist. */
+/** Register the families named in @groups (array of strings; NULL: all but those that want to be
+ *  named).  ERR_INVALID names an unknown one and lists those that exist. */
 NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
 
 /** The optional argument that every tool with a computer has. */

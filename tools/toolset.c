@@ -4,11 +4,13 @@
 
 #include "kernel/base/buf.h"
 #include "kernel/toolmgr.h"
+#include "tools/browser_outline.h"
 
 /* The order in which tools are listed to a model: making a computer, then using it. */
 static const struct toolset *const toolsets[] = {
-    &toolset_computer, &toolset_terminal, &toolset_code, &toolset_file,
-    &toolset_memory,   &toolset_storage,  &toolset_llm,  &toolset_agent,
+    &toolset_computer, &toolset_terminal,    &toolset_code,     &toolset_file,
+    &toolset_browser,  &toolset_browser_act, &toolset_document, &toolset_desktop,
+    &toolset_memory,   &toolset_storage,     &toolset_llm,      &toolset_agent,
 };
 
 static bool group_known(const char *name)
@@ -19,17 +21,17 @@ static bool group_known(const char *name)
     return false;
 }
 
-static bool group_wanted(const json_t *groups, const char *name)
+static bool group_wanted(const json_t *groups, const struct toolset *set)
 {
     size_t i;
     json_t *group;
 
     if (!groups)
-        return true;
+        return !set->asked;
     json_array_foreach (groups, i, group) {
         const char *text = json_string_value(group);
 
-        if (text && strcmp(text, name) == 0)
+        if (text && strcmp(text, set->name) == 0)
             return true;
     }
     return false;
@@ -47,13 +49,14 @@ bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error 
             CLEANUP(buf_fini) struct buf known = BUF_INIT;
 
             for (i = 0; i < ARRAY_LEN(toolsets); i++)
-                (void)buf_printf(&known, "%s%s", i ? ", " : "", toolsets[i]->name);
+                if (i == 0 || strcmp(toolsets[i]->name, toolsets[i - 1]->name) != 0)
+                    (void)buf_printf(&known, "%s%s", i ? ", " : "", toolsets[i]->name);
             return error_set(err, ERR_INVALID, "no group of tools is called \"%s\"; there are %s",
                              text ? text : "", buf_str(&known));
         }
     }
     for (i = 0; i < ARRAY_LEN(toolsets); i++)
-        if (group_wanted(groups, toolsets[i]->name) && !toolmgr_add(tools, toolsets[i], err))
+        if (group_wanted(groups, toolsets[i]) && !toolmgr_add(tools, toolsets[i], err))
             return false;
     return true;
 }

@@ -52,10 +52,13 @@ static void addf(struct line *l, const char *fmt, ...)
     add_text(l, buf_take(&text, NULL));
 }
 
-static const char *accel_args(enum argv_accel accel)
+static const char *accel_args(const struct argv_spec *spec)
 {
-    /* The buffer of translated code is memory of its own in every clone. */
-    return accel == ARGV_KVM ? "kvm" : "tcg,tb-size=64";
+    if (spec->accel == ARGV_KVM)
+        return "kvm";
+    /* The buffer of translated code is memory of its own in every clone.  A browser does not fit
+     * into a small one, and would be translated again and again. */
+    return spec->screen ? "tcg,tb-size=256" : "tcg,tb-size=64";
 }
 
 /* Five-level page tables cost an emulated processor time for nothing.  Where a host is a guest
@@ -91,7 +94,7 @@ static void add_machine(struct line *l, const struct argv_spec *spec)
     add(l, "-machine");
     addf(l, "%s,memory-backend=ram", machine_args(spec));
     add(l, "-accel");
-    add(l, accel_args(spec->accel));
+    add(l, accel_args(spec));
     add(l, "-cpu");
     add(l, cpu_args(spec->accel));
     add(l, "-smp");
@@ -243,10 +246,9 @@ void argv_free(char **argv)
 
 bool argv_shape(const struct argv_spec *spec, struct buf *out)
 {
-    return buf_printf(out,
-                      "machine=%s accel=%s cpu=%s cpus=%u memory=%uM disk=%d append=%s tsc=%u%s%s",
-                      machine_args(spec), accel_args(spec->accel), cpu_args(spec->accel),
-                      spec->cpus, spec->memory_mib, spec->disk_fd >= 0 || spec->disk_base_fd >= 0,
-                      spec->append ? spec->append : "", spec->tsc_khz,
-                      spec->screen ? " screen=" : "", spec->screen ? SCREEN : "");
+    return buf_printf(
+        out, "machine=%s accel=%s cpu=%s cpus=%u memory=%uM disk=%d append=%s tsc=%u%s%s",
+        machine_args(spec), accel_args(spec), cpu_args(spec->accel), spec->cpus, spec->memory_mib,
+        spec->disk_fd >= 0 || spec->disk_base_fd >= 0, spec->append ? spec->append : "",
+        spec->tsc_khz, spec->screen ? " screen=" : "", spec->screen ? SCREEN : "");
 }

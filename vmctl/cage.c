@@ -67,7 +67,8 @@ static bool allow_given(int ruleset, int fd)
 
 static bool add_rules(int ruleset, int abi, const int *fds, size_t count)
 {
-    static const char *const programs[] = { "/usr", "/lib", "/lib64", "/opt", "/etc/ld.so.cache" };
+    static const char *const programs[] = { "/usr",   "/bin", "/lib",
+                                            "/lib64", "/opt", "/etc/ld.so.cache" };
     const uint64_t command = abi >= 5 ? FS_IOCTL_DEV : 0;
 
     for (size_t i = 0; i < ARRAY_LEN(programs); i++) {

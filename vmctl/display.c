@@ -1,7 +1,9 @@
 #include "vmctl/display.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/input-event-codes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +16,13 @@
 #include "vmctl/vm_internal.h"
 
 #define HEADER_MAX 32u
-#define FILE_BYTES (HEADER_MAX + (size_t)VM_DISPLAY_MAX * VM_DISPLAY_MAX * 3)
-#define SEALS      (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
 #define AXIS_MAX   0x7fffu
-#define BATCH      16u /* events at once: the guest's devices hold 64, with what is between them */
-#define BREATH_NS  (10 * CLOCK_NS_PER_MS) /* in which the guest takes a batch */
+#define BATCH      8u /* events at once */
+/* In which the guest takes a batch: between it and its server is room for 64 events, with one of
+ * its own a batch, and what does not fit is lost.  So the server may be late by a quarter of a
+ * second. */
+#define BREATH_NS  (40 * CLOCK_NS_PER_MS)
+#define TURN_NS    (60 * CLOCK_NS_PER_MS) /* the guest takes what one device says before the other */
 #define LOOK_NS    (50 * CLOCK_NS_PER_MS)
 #define OUTPUT_MAX 1000u
 
@@ -58,20 +62,6 @@ bool vm_display_header(const char *text, size_t len, struct display_frame *ret_s
     return true;
 }
 
-/* Of a size that no picture needs, and which QEMU cannot change.  It takes no memory but what is
- * written. */
-static int make_file(struct error *err)
-{
-    int fd = memfd_create("aios-screen", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0 || ftruncate(fd, (off_t)FILE_BYTES) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
-        error_set_errno(err, errno, "a file for a picture");
-        fd_close(fd);
-        return -1;
-    }
-    return fd;
-}
-
 static int open_for_writing(int file, struct error *err)
 {
     char path[40];
@@ -107,47 +97,60 @@ static bool dump_into(struct qmp *q, int file, const struct wait *w, struct erro
     return qmp_call(q, "remove-fd", remove, NULL, w, ok ? err : NULL) && ok;
 }
 
-static bool read_at(int file, void *data, size_t len, size_t offset, struct error *err)
+/* Up to @len bytes; -1. */
+static ssize_t read_at(int file, void *data, size_t len, size_t offset, struct error *err)
 {
-    uint8_t *at = data;
+    size_t got = 0;
 
-    while (len) {
-        ssize_t n = pread(file, at, len, (off_t)offset);
+    while (got < len) {
+        ssize_t n = pread(file, (uint8_t *)data + got, len - got, (off_t)(offset + got));
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return error_set_errno(err, errno, "read a picture");
+        if (n < 0) {
+            error_set_errno(err, errno, "read a picture");
+            return -1;
+        }
         if (n == 0)
-            return error_set(err, ERR_PROTOCOL, "QEMU wrote half a picture");
-        at += n;
-        offset += (size_t)n;
-        len -= (size_t)n;
+            break;
+        got += (size_t)n;
     }
-    return true;
+    return (ssize_t)got;
+}
+
+static bool read_pixels(int file, size_t at, struct display_frame *frame, struct error *err)
+{
+    size_t len = (size_t)frame->width * frame->height * 3;
+    ssize_t n;
+
+    frame->rgb = malloc(len);
+    if (!frame->rgb)
+        return error_set(err, ERR_NOMEM, "a picture");
+    n = read_at(file, frame->rgb, len, at, err);
+    if (n == (ssize_t)len)
+        return true;
+    display_frame_fini(frame);
+    return n >= 0 ? error_set(err, ERR_PROTOCOL, "QEMU wrote half a picture") : false;
 }
 
 bool vm_display_dump(struct qmp *q, bool rgb, struct display_frame *ret, const struct wait *w,
                      struct error *err)
 {
-    CLEANUP(fd_closep) int file = make_file(err);
+    CLEANUP(fd_closep) int file = memfd_create("aios-screen", MFD_CLOEXEC);
     struct display_frame frame;
     char header[HEADER_MAX];
-    size_t at, len;
+    size_t at;
+    ssize_t n;
 
-    if (file < 0 || !dump_into(q, file, w, err) || !read_at(file, header, sizeof header, 0, err) ||
-        !vm_display_header(header, sizeof header, &frame, &at, err))
+    if (file < 0)
+        return error_set_errno(err, errno, "a file for a picture");
+    if (!dump_into(q, file, w, err))
         return false;
-    if (rgb) {
-        len = (size_t)frame.width * frame.height * 3;
-        frame.rgb = malloc(len);
-        if (!frame.rgb)
-            return error_set(err, ERR_NOMEM, "a picture");
-        if (!read_at(file, frame.rgb, len, at, err)) {
-            display_frame_fini(&frame);
-            return false;
-        }
-    }
+    n = read_at(file, header, sizeof header, 0, err);
+    if (n < 0 || !vm_display_header(header, (size_t)n, &frame, &at, err))
+        return false;
+    if (rgb && !read_pixels(file, at, &frame, err))
+        return false;
     *ret = frame;
     return true;
 }
@@ -269,12 +272,25 @@ static bool send_batch(struct qmp *q, const struct display_event *events, size_t
     return send_list(q, list, w, err);
 }
 
+/* Ends early when QEMU is gone. */
+static bool give_a_moment(struct qmp *q, int64_t ns, const struct wait *w, struct error *err)
+{
+    int64_t until_ns = clock_add_ns(clock_now_ns(), ns);
+    const struct wait brief = { .deadline_ns = MIN(w->deadline_ns, until_ns), .cancel = w->cancel };
+    uint64_t mark = qmp_event_mark(q);
+
+    UNCHECKED(qmp_await(q, &mark, "SHUTDOWN", NULL, &brief, NULL));
+    return wait_check(w, err);
+}
+
 /* QEMU's pointer has one wheel; with Shift held programs take it for the other. */
 static bool send_sideways(struct qmp *q, const struct display_event *e, const struct wait *w,
                           struct error *err)
 {
-    static const struct display_event shift[] = { { .kind = DISPLAY_KEY, .key = 42, .down = true },
-                                                  { .kind = DISPLAY_KEY, .key = 42 } };
+    static const struct display_event shift[] = {
+        { .kind = DISPLAY_KEY, .key = KEY_LEFTSHIFT, .down = true },
+        { .kind = DISPLAY_KEY, .key = KEY_LEFTSHIFT }
+    };
 
     return !e->down ||
            (send_batch(q, &shift[0], 1, NULL, w, err) && send_batch(q, e, 1, NULL, w, err) &&
@@ -295,33 +311,25 @@ static size_t batch_length(const struct display_event *events, size_t count)
     return n;
 }
 
-/* Ends early when QEMU is gone. */
-static bool give_a_moment(struct qmp *q, const struct wait *w, struct error *err)
-{
-    int64_t until_ns = clock_add_ns(clock_now_ns(), BREATH_NS);
-    const struct wait brief = { .deadline_ns = MIN(w->deadline_ns, until_ns), .cancel = w->cancel };
-    uint64_t mark = qmp_event_mark(q);
-
-    UNCHECKED(qmp_await(q, &mark, "SHUTDOWN", NULL, &brief, NULL));
-    return wait_check(w, err);
-}
-
 bool vm_display_send(struct qmp *q, const struct display_event *events, size_t count,
                      const struct wait *w, struct error *err)
 {
     struct display_frame size = { .width = 0 };
+    bool keys = false;
     size_t since = 0;
 
     if (!check_all(q, events, count, &size, w, err))
         return false;
     while (count) {
         size_t n = batch_length(events, count);
+        bool other = since && is_key(events) != keys;
 
-        if (since + n > BATCH) {
-            if (!give_a_moment(q, w, err))
+        if (other || since + n > BATCH) {
+            if (!give_a_moment(q, other ? TURN_NS : BREATH_NS, w, err))
                 return false;
             since = 0;
         }
+        keys = is_key(events);
         if (!(is_sideways(events) ? send_sideways(q, events, w, err)
                                   : send_batch(q, events, n, &size, w, err)))
             return false;

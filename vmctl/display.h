@@ -2,7 +2,8 @@
  * display - the screen of a virtual machine: its picture by screendump, and events for it.
  *
  * QEMU writes the picture into a memory file that it is handed for that, as it can open none.  What
- * it writes there is not trusted, nor that it is the size it should be.
+ * it writes there is not trusted, nor how much: no more is read than a picture of the size it
+ * tells.
  *
  * Threads: any; calls on one machine one after the other.
  * Blocking: all, bounded by their struct wait; not by callbacks of the loop.
@@ -12,6 +13,9 @@
 #include "kernel/computer/display.h"
 #include "kernel/computer/guest.h"
 #include "vmctl/vm.h"
+
+/** Of the kernel's modules, what a screen and what belongs to it need in the initramfs. */
+#define VM_DISPLAY_MODULES "virtio-gpu", "virtio_input", "evdev"
 
 #define VM_DISPLAY_MAX 4096u /* pixels of width, and of height */
 

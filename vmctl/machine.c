@@ -9,6 +9,7 @@
 
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
+#include "vmctl/display.h"
 
 #define CONSOLE_LINES 80u /* are looked at */
 #define STAT_MAX      4096u
@@ -149,6 +150,50 @@ static void machine_destroy(struct computer *c)
     vm_free(vm);
 }
 
+/* ---- its screen ---- */
+
+/* The machine, in memory, if it has one. */
+static struct machine *with_screen(struct computer *c, const struct wait *w, struct error *err)
+{
+    struct machine *m = machine_of(c);
+
+    if (!m->image->screen) {
+        error_set(err, ERR_UNSUPPORTED, "this computer's image has no screen");
+        return NULL;
+    }
+    return machine_bring_in(m, w, err) ? m : NULL;
+}
+
+static bool machine_frame(struct computer *c, bool rgb, struct display_frame *ret,
+                          const struct wait *w, struct error *err)
+{
+    struct machine *m = with_screen(c, w, err);
+
+    return m && vm_display_frame(m->vm, rgb, ret, w, err);
+}
+
+static bool machine_input(struct computer *c, const struct display_event *events, size_t count,
+                          const struct wait *w, struct error *err)
+{
+    struct machine *m = with_screen(c, w, err);
+
+    return m && vm_display_input(m->vm, events, count, w, err);
+}
+
+static bool machine_resize(struct computer *c, uint32_t width, uint32_t height,
+                           const struct wait *w, struct error *err)
+{
+    struct machine *m = with_screen(c, w, err);
+
+    return m && vm_display_resize(m->vm, computer_guest(c), width, height, w, err);
+}
+
+static const struct display_ops screen = {
+    .frame = machine_frame,
+    .input = machine_input,
+    .resize = machine_resize,
+};
+
 const struct computer_ops machine_ops = {
     .kind = "vm",
     .pause = machine_pause,
@@ -159,4 +204,5 @@ const struct computer_ops machine_ops = {
     .swap_out = machine_swap_out,
     .is_swapped = machine_is_swapped,
     .destroy = machine_destroy,
+    .display = &screen,
 };

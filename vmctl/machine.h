@@ -17,7 +17,7 @@
 
 #include "kernel/computer/computer.h"
 #include "vmctl/accel.h"
-#include "vmctl/template.h"
+#include "vmctl/template_store.h"
 #include "vmctl/vm.h"
 #include "vmctl/vmctl.h"
 
@@ -32,6 +32,8 @@ struct machine_image {
     bool screen;
     struct vm_spec spec; /* of the usual size; its three descriptors are the image's */
     struct template *template;
+    char key[SHA256_HEX]; /* of the template on disk; "" when it is not to be kept */
+    bool kept;            /* it is there */
 };
 
 /** A machine that stands still and waits to become a computer. */
@@ -53,9 +55,14 @@ struct backend {
     size_t early_len, guest_len;
     uint32_t memory_mib; /* 0: as the image says */
 
+    struct cancel ending; /* raised when it is freed */
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t made;
     bool preparing; /* one image at a time, without the lock: then `spec` is the preparer's */
+    bool has_preparer;
+    pthread_t preparer;
+    struct error failure; /* why the last preparation came to nothing */
+    char *templates_dir;  /* the preparer's, like `spec` */
     struct accel_verdict verdict;
     struct machine_image *images;
     struct machine_copy *forks;
@@ -101,6 +108,9 @@ static inline struct machine *machine_of(struct computer *c)
  *  the others wait.  It lives as long as the back end.  ERR_NOT_FOUND says how to build it. */
 NODISCARD const struct machine_image *machine_image_get(struct backend *b, const char *which,
                                                         const struct wait *w, struct error *err);
+
+/** Ends the preparation that may be going on. */
+void machine_image_end(struct backend *b);
 void machine_image_free_all(struct backend *b);
 
 /* ---- machine.c ---- */

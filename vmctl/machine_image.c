@@ -1,12 +1,16 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 #include "kernel/base/json.h"
+#include "kernel/base/log.h"
+#include "vmctl/display.h"
 #include "vmctl/image.h"
 #include "vmctl/initramfs.h"
 #include "vmctl/machine.h"
@@ -17,6 +21,8 @@
 #define ENV_MAX    256
 #define MIB_MIN    64
 #define MIB_MAX    (1 << 20)
+#define PREPARE_NS (15 * 60 * CLOCK_NS_PER_S) /* a desktop on a busy machine without KVM */
+#define END_NS     (3 * CLOCK_NS_PER_S)
 #define RELEASE_OK "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-_~"
 
 #define ENV_PROXY                                                                       \
@@ -167,15 +173,17 @@ static int open_part(int folder, const char *name, struct error *err)
 }
 
 /* What the kernel needs for the way to its root and to us; the rest is in the image. */
-static int make_initramfs(const struct backend *b, const char *hash, const char *release,
-                          struct error *err)
+#define MODULES \
+    "virtio_mmio", "virtio_pci", "virtio_console", "virtio_blk", "crc32c_generic", "ext4"
+
+static int make_initramfs(const struct backend *b, const struct machine_image *image,
+                          const char *release, struct error *err)
 {
-    static const char *const modules[] = { "virtio_mmio", "virtio_pci",     "virtio_console",
-                                           "virtio_blk",  "crc32c_generic", "ext4",
-                                           NULL };
+    static const char *const usual[] = { MODULES, NULL };
+    static const char *const screen[] = { MODULES, VM_DISPLAY_MODULES, NULL };
     CLEANUP(buf_fini) struct buf dir = BUF_INIT;
 
-    if (!buf_printf(&dir, "%s/%s/" IMAGE_MODULES "/%s", b->images_dir, hash, release)) {
+    if (!buf_printf(&dir, "%s/%s/" IMAGE_MODULES "/%s", b->images_dir, image->hash, release)) {
         error_set(err, ERR_NOMEM, "a path");
         return -1;
     }
@@ -184,7 +192,7 @@ static int make_initramfs(const struct backend *b, const char *hash, const char 
                                                     .guest = b->guest,
                                                     .guest_len = b->guest_len,
                                                     .modules_dir = dir.data,
-                                                    .modules = modules },
+                                                    .modules = image->screen ? screen : usual },
                           err);
 }
 
@@ -212,7 +220,7 @@ static bool open_stored(const struct backend *b, struct machine_image *image, st
     argv->disk_base_fd = open_part(folder, IMAGE_DISK, err);
     if (argv->disk_base_fd < 0)
         return false;
-    argv->initrd_fd = make_initramfs(b, image->hash, traits.kernel, err);
+    argv->initrd_fd = make_initramfs(b, image, traits.kernel, err);
     image->env = argv->initrd_fd >= 0 ? make_env(user_env, traits.env, err) : NULL;
     return image->env;
 }
@@ -263,6 +271,20 @@ static bool prepare_accel(struct backend *b, const struct vm_spec *spec, const s
     return true;
 }
 
+/* Without a key it is made anew by each server. */
+static void name_template(struct backend *b, struct machine_image *image, const struct wait *w)
+{
+    struct error why = ERROR_INIT;
+
+    if (!b->templates_dir && asprintf(&b->templates_dir, "%s/templates", b->cache_dir) < 0)
+        b->templates_dir = NULL;
+    if (b->templates_dir && template_key(&image->spec, image->hash, image->key, w, &why))
+        return;
+    image->key[0] = '\0';
+    log_line(LOG_WARN, "template", "event=no_key image=%.12s why=%s", image->hash,
+             LOG_ESC(why.text));
+}
+
 static struct machine_image *prepare(struct backend *b, const char *hash, const struct wait *w,
                                      struct error *err)
 {
@@ -278,9 +300,17 @@ static struct machine_image *prepare(struct backend *b, const char *hash, const 
         !prepare_accel(b, &image->spec, w, err))
         return NULL;
     image->spec.argv.accel = b->spec.argv.accel;
-    image->spec.argv.machine = b->spec.argv.machine;
+    image->spec.argv.machine = image->screen ? ARGV_Q35 : b->spec.argv.machine;
+    image->spec.argv.screen = image->screen;
     image->spec.extra_gid = b->spec.extra_gid;
-    image->template = template_make(&image->spec, b->overlay_dir, w, err);
+    if (b->images_dir && b->cache_dir)
+        name_template(b, image, w);
+    if (image->key[0])
+        image->template =
+            template_load(b->templates_dir, image->key, &image->spec, b->overlay_dir, w, NULL);
+    image->kept = image->template != NULL;
+    if (!image->template)
+        image->template = template_make(&image->spec, b->overlay_dir, w, err);
     return image->template ? STEAL(image) : NULL;
 }
 
@@ -293,40 +323,108 @@ static const struct machine_image *find_locked(const struct backend *b, const ch
     return NULL;
 }
 
-/* The one of @hash.  Should preparing it fail, the next caller tries. */
-static const struct machine_image *get_by_hash(struct backend *b, const char *hash,
-                                               const struct wait *w, struct error *err)
+struct preparation {
+    struct backend *b;
+    char *hash;
+};
+
+static void keep(struct backend *b, const struct machine_image *image, const struct wait *w)
 {
-    const struct machine_image *found;
-    struct machine_image *image;
-    bool time = true, busy;
+    struct error why = ERROR_INIT;
+
+    if (!image->key[0] || image->kept ||
+        template_keep(image->template, b->templates_dir, image->key, w, &why))
+        return;
+    log_line(LOG_INFO, "template", "event=not_kept image=%.12s why=%s", image->hash,
+             LOG_ESC(why.text));
+}
+
+/* A thread of its own, since a desktop takes longer to start than a call may wait. */
+static void *prepare_main(void *arg)
+{
+    struct preparation *p = arg;
+    struct backend *b = p->b;
+    const struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), PREPARE_NS),
+                            .cancel = &b->ending };
+    struct error why = ERROR_INIT;
+    struct machine_image *image = prepare(b, p->hash, &w, &why);
 
     pthread_mutex_lock(&b->lock);
-    while (!(found = find_locked(b, hash)) && b->preparing && time)
-        time = loop_wait_cond(b->spec.loop, w, &b->made, &b->lock);
-    busy = !found && b->preparing;
-    b->preparing = b->preparing || !found;
-    pthread_mutex_unlock(&b->lock);
-    if (found)
-        return found;
-    if (busy) {
-        if (wait_check(w, err))
-            error_set(err, ERR_TIMEOUT, "the deadline passed");
-        error_prefix(err, "wait for the first machine");
-        return NULL;
-    }
-    image = prepare(b, hash, w, err);
-    pthread_mutex_lock(&b->lock);
     b->preparing = false;
+    b->failure = why;
     if (image) {
         image->next = b->images;
         b->images = image;
     }
     pthread_cond_broadcast(&b->made);
     pthread_mutex_unlock(&b->lock);
-    if (!image)
-        error_prefix(err, "make the first machine");
-    return image;
+    if (image)
+        keep(b, image, &w);
+    free(p->hash);
+    free(p);
+    return NULL;
+}
+
+static bool start_locked(struct backend *b, const char *hash, struct error *err)
+{
+    struct preparation *p = malloc(sizeof *p);
+    int rc;
+
+    if (p)
+        *p = (struct preparation){ b, strdup(hash) };
+    if (!p || !p->hash) {
+        free(p);
+        return error_set(err, ERR_NOMEM, "an image");
+    }
+    if (b->has_preparer)
+        pthread_join(b->preparer, NULL); /* at most it still keeps what it has made */
+    rc = pthread_create(&b->preparer, NULL, prepare_main, p);
+    b->has_preparer = b->preparing = rc == 0;
+    if (rc == 0)
+        return true;
+    free(p->hash);
+    free(p);
+    return error_set_errno(err, rc, "start a thread");
+}
+
+/* The one of @hash.  Should preparing it fail, the next caller tries; whoever has no time for it
+ * finds it done later. */
+static const struct machine_image *get_by_hash(struct backend *b, const char *hash,
+                                               const struct wait *w, struct error *err)
+{
+    const struct machine_image *found;
+    bool ok = true, ours = false;
+
+    pthread_mutex_lock(&b->lock);
+    while (!(found = find_locked(b, hash)) && ok) {
+        if (!b->preparing && ours) {
+            ok = error_set(err, b->failure.code, "make the first machine: %s", b->failure.text);
+        } else if (!b->preparing) {
+            ok = ours = start_locked(b, hash, err);
+        } else if (!loop_wait_cond(b->spec.loop, w, &b->made, &b->lock)) {
+            ok = wait_check(w, err) && error_set(err, ERR_TIMEOUT, "the deadline passed");
+            if (err && err->code == ERR_TIMEOUT)
+                error_set(err, ERR_TIMEOUT,
+                          "the first machine is still being started, which takes minutes for a "
+                          "desktop and is done once; try again in a while");
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+    return found;
+}
+
+void machine_image_end(struct backend *b)
+{
+    const struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), END_NS) };
+
+    cancel_raise(&b->ending);
+    pthread_mutex_lock(&b->lock);
+    while (b->preparing && loop_wait_cond(b->spec.loop, &w, &b->made, &b->lock))
+        continue;
+    pthread_mutex_unlock(&b->lock);
+    if (b->has_preparer)
+        pthread_join(b->preparer, NULL);
+    b->has_preparer = false;
 }
 
 const struct machine_image *machine_image_get(struct backend *b, const char *which,

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,11 +26,19 @@
 #define HIGH_FD 64 /* above every number that the child puts a descriptor on */
 #define SIGNALS 65
 
+#define APART (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+
+/* Beside the guest's memory: translated code (64 MiB), QEMU itself and its libraries, page tables,
+ * and what it keeps of disks. */
+#define OWN_BYTES (192ull << 20)
+#define OWN_TASKS 96u /* threads: its disks may have 64 */
+
 static_assert(PROCESS_FIRST_FD + PROCESS_FDS_MAX < HIGH_FD, "copies would be overwritten");
 
 struct message {
     const char *what; /* a string of this program, which the child shares */
     int os_errno;
+    bool apart; /* it was about namespaces */
 };
 
 /* All that the child needs, ready before it is made: it makes async-signal-safe calls only. */
@@ -37,18 +46,30 @@ struct child {
     const struct process_plan *plan;
     int fds[PROCESS_FDS_MAX];
     int null_fd, words_fd, report_fd;
-    pid_t parent;
+    int server_fd; /* our own process */
     bool root;
+    bool apart; /* in namespaces of its own */
+    char uid_map[32], gid_map[32];
     int landlock_abi;
 };
 
-static _Noreturn void fail(const struct child *c, const char *what)
+static _Noreturn void tell(const struct child *c, const struct message *said)
 {
-    struct message m = { .what = what, .os_errno = errno };
+    struct message m = *said;
 
     while (write(c->report_fd, &m, sizeof m) < 0 && errno == EINTR)
         continue;
     _exit(127);
+}
+
+static _Noreturn void fail(const struct child *c, const char *what)
+{
+    tell(c, &(struct message){ .what = what, .os_errno = errno });
+}
+
+static _Noreturn void fail_apart(const struct child *c, const char *what)
+{
+    tell(c, &(struct message){ .what = what, .os_errno = errno, .apart = true });
 }
 
 static void become(const struct child *c)
@@ -80,16 +101,51 @@ static void place_descriptors(const struct child *c)
         fail(c, "close descriptors");
 }
 
-/* No network, no queues or names of the host, and no file but its own.  Where the server
- * is not root the namespaces are left out, as they would need one of users. */
+static bool put(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    fd_close(fd);
+    return ok;
+}
+
+/* Who is not root is himself in a user namespace, which allows him the others. */
+static void part(const struct child *c)
+{
+    const char *what;
+
+    if (!c->apart)
+        return;
+    if (!c->root) {
+        (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* so that its own /proc files are its own */
+        if (!put("/proc/self/setgroups", "deny") || !put("/proc/self/gid_map", c->gid_map) ||
+            !put("/proc/self/uid_map", c->uid_map))
+            fail_apart(c, "be somebody in a user namespace");
+    }
+    what = cage_root();
+    if (what)
+        fail_apart(c, what);
+}
+
 static void confine(const struct child *c)
 {
-    if (c->root && unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0)
-        fail(c, "leave the host's network");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         fail(c, "give up privileges");
     if (!cage_close(c->landlock_abi, c->fds, c->plan->fd_count))
         fail(c, "give up the right to open files");
+}
+
+static void follow_server(const struct child *c)
+{
+    struct pollfd ended = { .fd = c->server_fd, .events = POLLIN };
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+        fail(c, "follow the server");
+    if (poll(&ended, 1, 0) != 0) {
+        errno = ESRCH;
+        fail(c, "follow the server");
+    }
 }
 
 static _Noreturn void run_child(const struct child *c)
@@ -104,6 +160,10 @@ static _Noreturn void run_child(const struct child *c)
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)setsid();
+    (void)umask(0);
+    if (c->plan->group && !cgroup_enter(c->plan->group))
+        fail(c, "enter its control group");
+    part(c);
     (void)umask(077);
     if (chdir("/") != 0)
         fail(c, "enter /");
@@ -112,13 +172,9 @@ static _Noreturn void run_child(const struct child *c)
     place_descriptors(c);
     confine(c);
     become(c);
-    /* After the change of user, which resets it. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
-        fail(c, "follow the server");
-    if (getppid() != c->parent) {
-        errno = ESRCH;
-        fail(c, "follow the server");
-    }
+    follow_server(c); /* after the change of user, which resets it */
+    if (!cage_filter())
+        fail(c, "give up system calls");
     (void)execve(c->plan->program, c->plan->argv, no_env);
     fail(c, "run it");
 }
@@ -130,85 +186,156 @@ static bool copy_high(int fd, int *ret, struct error *err)
 }
 
 /* End of file is what a successful exec is. */
-static bool await_exec(int report, const char *program, struct error *err)
+static bool await_exec(const struct child *c, int report, bool *ret_apart, struct error *err)
 {
+    const char *program = c->plan->program;
     struct message m;
     ssize_t n = fd_read_full(report, &m, sizeof m, err);
 
+    *ret_apart = false;
     if (n < 0)
         return false;
-    if (n == (ssize_t)sizeof m)
-        return error_set_errno(err, m.os_errno, "start %s: %s", program, m.what);
-    return true;
+    if (n != (ssize_t)sizeof m)
+        return true;
+    *ret_apart = m.apart;
+    return error_set_errno(err, m.os_errno, "start %s: %s", program, m.what);
 }
 
-static bool start(struct child *c, int report[2], struct process *ret, struct error *err)
+static long clone_child(const struct child *c, int *ret_pidfd)
 {
-    int pidfd = -1;
+    uint64_t apart = c->apart ? (uint64_t)APART | (c->root ? 0 : CLONE_NEWUSER) : 0;
+    int group_fd = cgroup_clone_fd(c->plan->group);
+    struct clone_args args;
+
+    if (group_fd < 0)
+        return syscall(SYS_clone, apart | CLONE_PIDFD | SIGCHLD, NULL, ret_pidfd, NULL, NULL);
+    memset(&args, 0, sizeof args);
+    args.flags = apart | CLONE_PIDFD | CLONE_INTO_CGROUP;
+    args.pidfd = (uint64_t)(uintptr_t)ret_pidfd;
+    args.exit_signal = SIGCHLD;
+    args.cgroup = (uint64_t)group_fd;
+    return syscall(SYS_clone3, &args, sizeof args);
+}
+
+/* *ret_apart: namespaces are why it failed. */
+static bool start(struct child *c, struct process *ret, bool *ret_apart, struct error *err)
+{
+    int report[2], pidfd = -1;
+    siginfo_t info;
     long pid;
     bool ok;
 
-    c->parent = getpid();
-    c->root = geteuid() == 0;
-    c->landlock_abi = landlock_abi();
-    pid = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &pidfd, NULL, NULL);
+    *ret_apart = false;
+    if (pipe2(report, O_CLOEXEC) != 0)
+        return error_set_errno(err, errno, "a pipe");
+    ok = copy_high(report[1], &c->report_fd, err);
+    fd_close(report[1]);
+    pid = ok ? clone_child(c, &pidfd) : -1;
     if (pid == 0)
         run_child(c);
-    if (pid < 0)
-        return error_set_errno(err, errno, "start %s", c->plan->program);
-    fd_close(fd_steal(&c->report_fd));
-    ok = await_exec(report[0], c->plan->program, err);
-    if (!ok) {
-        siginfo_t info;
-
-        while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED) < 0 && errno == EINTR)
-            continue;
-        fd_close(pidfd);
-        return false;
+    if (ok && pid < 0) {
+        *ret_apart = c->apart;
+        ok = error_set_errno(err, errno, "start %s", c->plan->program);
     }
-    ret->pid = (pid_t)pid;
-    ret->pidfd = pidfd;
-    return true;
+    fd_close(fd_steal(&c->report_fd));
+    ok = ok && await_exec(c, report[0], ret_apart, err);
+    fd_close(report[0]);
+    if (ok) {
+        *ret = (struct process){ .pid = (pid_t)pid, .pidfd = pidfd, .apart = c->apart };
+        return true;
+    }
+    while (pidfd >= 0 && waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED) < 0 &&
+           errno == EINTR)
+        continue;
+    fd_close(pidfd);
+    return false;
+}
+
+/* Root has all of it or nothing; others have what their system allows them. */
+static bool start_somehow(struct child *c, struct process *ret, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    bool about_apart;
+
+    c->apart = true;
+    if (start(c, ret, &about_apart, &why))
+        return true;
+    if (about_apart && !c->root) {
+        c->apart = false;
+        return start(c, ret, &about_apart, err);
+    }
+    return error_set(err, why.code, "%s", why.text);
 }
 
 bool process_start(const struct process_plan *plan, struct process *ret, struct error *err)
 {
-    struct child c = { .plan = plan, .null_fd = -1, .words_fd = -1, .report_fd = -1 };
-    int report[2] = { -1, -1 }, words[2] = { -1, -1 };
+    struct child c = {
+        .plan = plan, .null_fd = -1, .words_fd = -1, .report_fd = -1, .server_fd = -1
+    };
+    int words[2] = { -1, -1 };
     struct process made = { .pidfd = -1 };
     size_t copied = 0;
-    int null_fd = -1;
+    int null_fd = -1, server_fd = -1;
     bool ok;
 
     assert(plan->fd_count <= PROCESS_FDS_MAX);
     /* What QEMU says beyond a pipe full is lost, rather than that it waits or memory is used. */
-    ok = pipe2(report, O_CLOEXEC) == 0 && pipe2(words, O_CLOEXEC | O_NONBLOCK) == 0;
+    ok = pipe2(words, O_CLOEXEC | O_NONBLOCK) == 0;
     if (!ok)
         error_set_errno(err, errno, "a pipe");
     if (ok) {
         null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         ok = null_fd >= 0 || error_set_errno(err, errno, "open /dev/null");
     }
+    if (ok) {
+        server_fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+        ok = server_fd >= 0 || error_set_errno(err, errno, "open the server's own process");
+    }
+    c.root = geteuid() == 0;
+    c.landlock_abi = landlock_abi();
+    (void)snprintf(c.uid_map, sizeof c.uid_map, "%u %u 1\n", geteuid(), geteuid());
+    (void)snprintf(c.gid_map, sizeof c.gid_map, "%u %u 1\n", getegid(), getegid());
     ok = ok && copy_high(null_fd, &c.null_fd, err) && copy_high(words[1], &c.words_fd, err) &&
-         copy_high(report[1], &c.report_fd, err);
-    fd_close(fd_steal(&report[1]));
+         copy_high(server_fd, &c.server_fd, err);
     for (; ok && copied < plan->fd_count; copied += ok)
         ok = copy_high(plan->fds[copied], &c.fds[copied], err);
-    ok = ok && start(&c, report, &made, err);
+    ok = ok && start_somehow(&c, &made, err);
     while (copied)
         fd_close(c.fds[--copied]);
     fd_close(c.null_fd);
     fd_close(c.words_fd);
-    fd_close(c.report_fd);
+    fd_close(c.server_fd);
     fd_close(null_fd);
-    fd_close(report[0]);
+    fd_close(server_fd);
     fd_close(words[1]);
     if (!ok) {
         fd_close(words[0]);
         return false;
     }
     made.words_fd = words[0];
+    if (plan->group)
+        cgroup_started(plan->group, made.pid);
     *ret = made;
+    return true;
+}
+
+bool process_group(struct cgroup_host *host, const struct process_limits *limits,
+                   struct cgroup **ret, struct error *err)
+{
+    const struct cgroup_limits of_group = {
+        .memory_bytes = ((uint64_t)limits->memory_mib << 20) + limits->disk_bytes + OWN_BYTES,
+        .pids = OWN_TASKS + limits->cpus,
+        .cpu_milli = limits->cpu_milli,
+    };
+    struct cgroup *group = NULL;
+
+    /* Without groups, somebody would have to watch; the guest's memory is the limit then. */
+    if (cgroup_host_mode(host) != SANDBOX_CGROUP_NONE) {
+        group = cgroup_new(host, &of_group, err);
+        if (!group)
+            return false;
+    }
+    *ret = group;
     return true;
 }
 

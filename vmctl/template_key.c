@@ -62,7 +62,7 @@ static bool add_version(struct sha256 *h, const struct vm_spec *spec, const stru
                                        .gid = spec->gid };
     char text[VERSION_MAX];
     siginfo_t how = { .si_pid = 0 };
-    struct process p;
+    struct process p = { .pidfd = -1 };
     size_t len = 0;
     bool ok;
 

@@ -1,6 +1,5 @@
 #include "vmctl/vmctl.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -211,7 +210,7 @@ static void backend_free(struct computer_backend *base)
 
     if (!b)
         return;
-    assert(!b->preparing);
+    machine_image_end(b);
     machine_copy_free_all(b);
     machine_image_free_all(b);
     fd_close(b->spec.argv.kernel_fd);
@@ -219,6 +218,8 @@ static void backend_free(struct computer_backend *base)
     fd_close(b->spec.argv.disk_base_fd);
     pthread_cond_destroy(&b->made);
     pthread_mutex_destroy(&b->lock);
+    cancel_fini(&b->ending);
+    free(b->templates_dir);
     free(b->program);
     free(b->images_dir);
     free(b->image);
@@ -294,6 +295,7 @@ struct computer_backend *vmctl_backend_new(const struct vmctl_config *config, st
     }
     pthread_mutex_init(&b->lock, NULL);
     cond_init(&b->made);
+    cancel_init(&b->ending);
     b->spec.argv.kernel_fd = b->spec.argv.initrd_fd = b->spec.argv.disk_base_fd = -1;
     b->base = (struct computer_backend){
         .kind = "vm",

@@ -2,9 +2,10 @@
  * aios-early - the first program of a virtual machine: from the initramfs to the guest.
  *
  * It loads the modules that /modules/order names, mounts what every computer has, makes the disk
- * that the kernel's command line names (aios.root=/dev/…) the root, opens the port to the host as
- * descriptor 3, and becomes aios-guest, which runs programs as user 1000 where the system has one;
- * theirs is /workspace.  Without a disk the initramfs stays the root.
+ * that the kernel's command line names (aios.root=/dev/…) the root, runs its /etc/aios/start where
+ * there is one, opens the port to the host as descriptor 3, and becomes aios-guest, which runs
+ * programs as user 1000 where the system has one; theirs is /workspace.  Without a disk the
+ * initramfs stays the root.
  *
  * When it cannot go on it says why on the console and ends, which ends the machine.
  */
@@ -20,11 +21,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define PORT       "/dev/vport0p1"
 #define STREAM     3
+#define START      "/etc/aios/start"
 #define WORKSPACE  "/workspace"
 #define USER_ID    1000 /* as in a sandbox */
 #define USER       "1000"
@@ -176,6 +179,32 @@ static void start_loopback(void)
     close(fd);
 }
 
+/* What an image wants done as root before anybody is let in, such as the start of a desktop.  What
+ * it leaves running stays; how long it takes is its own affair. */
+static void run_start(void)
+{
+    static char path[] = START, search[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    char *const argv[] = { path, NULL };
+    char *const env[] = { search, NULL };
+    pid_t pid, ended;
+
+    if (access(START, X_OK) != 0)
+        return;
+    pid = fork();
+    if (pid == 0) {
+        int null_fd = open("/dev/null", O_RDWR); /* which may be one of the three */
+
+        (void)setsid();
+        for (int fd = 0; fd < STREAM; fd++)
+            (void)dup2(null_fd, fd);
+        (void)execve(path, argv, env);
+        _exit(127);
+    }
+    do {
+        ended = wait(NULL);
+    } while (pid > 0 && ended != pid && (ended > 0 || errno == EINTR));
+}
+
 static void open_stream(void)
 {
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -225,6 +254,7 @@ int main(void)
     user = has_user();
     make_workspace(user);
     start_loopback();
+    run_start();
     open_stream();
     (void)syscall(SYS_execveat, guest, "", user ? as_user : as_root, env, AT_EMPTY_PATH);
     fail("run aios-guest");

@@ -72,6 +72,14 @@ const char *clock_iso8601(int64_t wall_ns, char *buf, size_t size)
     return buf;
 }
 
+bool clock_is_date(const struct tm *tm)
+{
+    struct tm day = { .tm_year = tm->tm_year, .tm_mon = tm->tm_mon, .tm_mday = tm->tm_mday };
+
+    (void)timegm(&day);
+    return day.tm_mon == tm->tm_mon && day.tm_mday == tm->tm_mday;
+}
+
 void clock_fake(int64_t now_ns)
 {
     atomic_store_explicit(&faked_ns, now_ns, memory_order_release);

@@ -29,6 +29,12 @@ int clock_left_ms(int64_t deadline_ns, int max_ms);
 /** "2026-11-21T20:23:15.123Z" into @buf of at least 32 bytes; returns @buf. */
 const char *clock_iso8601(int64_t wall_ns, char *buf, size_t size);
 
+struct tm;
+
+/** Whether @tm's year, month and day are a day: timegm() takes the 31st of February for one in
+ * March. */
+bool clock_is_date(const struct tm *tm);
+
 /** For tests: from now on clock_now_ns() returns @now_ns until clock_real(). */
 void clock_fake(int64_t now_ns);
 void clock_real(void);

@@ -41,6 +41,11 @@ enum aios_code {
 
 struct aios_error {
     enum aios_code code;
+    /* AIOS_REFUSED: what kind of no it is, where the kernel says: "invalid" (an argument), "limit",
+     * "busy" (try again), "not_found", "exists" (it is there, or is another version), "denied",
+     * "timeout", "cancelled", "io", "lost", "unsupported", "nomem", "protocol", "internal".  Else
+     * "". */
+    char kind[16];
     char text[1024];
 };
 
@@ -247,7 +252,8 @@ bool aios_forget(struct aios *a, const char *id, struct aios_error *err);
 bool aios_put(struct aios *a, const char *key, const void *data, size_t len, uint64_t *ret_version,
               struct aios_error *err);
 
-/** Only if @if_version is the newest (0: if there is none): else AIOS_REFUSED, nothing changed. */
+/** Only if @if_version is the newest (0: if there is none): else AIOS_REFUSED of the kind "exists",
+ * nothing changed. */
 bool aios_put_if(struct aios *a, const char *key, const void *data, size_t len, uint64_t if_version,
                  uint64_t *ret_version, struct aios_error *err);
 

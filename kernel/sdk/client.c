@@ -41,6 +41,7 @@ bool sdk_fail(struct aios_error *err, enum aios_code code, const char *fmt, ...)
     if (!err)
         return false;
     err->code = code;
+    err->kind[0] = '\0';
     va_start(ap, fmt);
     (void)vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);

@@ -88,6 +88,16 @@ static bool read_blocks(struct aios_reply *r)
     return r->text || add_text(r, "");
 }
 
+static void refused(const struct aios_reply *r, struct aios_error *err)
+{
+    const char *kind =
+        json_string_value(json_object_get(json_object_get(r->result, "_meta"), "aios/error"));
+
+    sdk_fail(err, AIOS_REFUSED, "%s", *r->text ? r->text : "no reason is given");
+    if (err && kind)
+        (void)snprintf(err->kind, sizeof err->kind, "%s", kind);
+}
+
 struct aios_reply *sdk_reply(json_t *result, struct aios_error *err)
 {
     struct aios_reply *r = calloc(1, sizeof *r);
@@ -104,7 +114,7 @@ struct aios_reply *sdk_reply(json_t *result, struct aios_error *err)
     if (!read_blocks(r) || (data && !r->json)) {
         sdk_fail(err, AIOS_NOMEM, "out of memory for an answer");
     } else if (json_is_true(json_object_get(result, "isError"))) {
-        sdk_fail(err, AIOS_REFUSED, "%s", *r->text ? r->text : "no reason is given");
+        refused(r, err);
     } else if (!json_is_array(json_object_get(result, "content"))) {
         sdk_fail(err, AIOS_PROTOCOL, "the kernel's answer has no content");
     } else {

@@ -81,7 +81,9 @@ for (const [label, args, words] of [
   ['a path for a name', { action: 'save', name: '../x' }, /name/],
   ['messages that are none', { action: 'save', name: 'x', messages: 7 }, /array/],
   ['variables that are none', { action: 'save', name: 'x', variables: [] }, /object/],
-  ['one that never was', { action: 'restore', name: 'x' }, /x/],
+  ['one that never was', { action: 'restore', name: 'x' }, /no context "x"; agent_context .*list/],
+  ['a version of one that never was', { action: 'restore', name: 'x', version: 2 }, /no version 2 of the context "x".*list/],
+  ['one to delete that never was', { action: 'delete', name: 'x' }, /no context "x"; agent_context .*list/],
   ['an unknown action', { action: 'swap' }, /save/],
 ]) {
   test(`refused with a reason: ${label}`, async () => {

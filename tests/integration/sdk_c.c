@@ -96,6 +96,7 @@ static void versions(struct aios *a)
 
     CHECK(aios_put_if(a, "v", "one", 3, 0, &version, &err) && version == 1);
     CHECK(!aios_put_if(a, "v", "no", 2, 0, &version, &err) && err.code == AIOS_REFUSED);
+    CHECK(strcmp(err.kind, "exists") == 0);
     CHECK(aios_put_if(a, "v", "two", 3, 1, &version, &err) && version == 2);
     CHECK(has(stored(a, (struct aios_storage_query){ .op = AIOS_STORAGE_VERSIONS, .key = "v" }),
               "{\"versions\":[{\"version\":2,\"bytes\":3,\"time\":\"20"));
@@ -120,6 +121,7 @@ static void versions(struct aios *a)
                                                      .if_version = 4 }),
               "{\"version\":5}"));
     CHECK(!aios_get(a, "v", NULL, NULL, &err) && err.code == AIOS_REFUSED);
+    CHECK(strcmp(err.kind, "not_found") == 0);
     CHECK(has(stored(a, (struct aios_storage_query){ .op = AIOS_STORAGE_VERSIONS, .key = "v" }),
               "[{\"version\":5,\"deleted\":true,\"time\":\""));
     CHECK(has(stored(a, (struct aios_storage_query){ .op = AIOS_STORAGE_ROLLBACK,

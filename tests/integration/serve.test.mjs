@@ -248,6 +248,35 @@ test('another user is kept out, or let in under a name of its own', { skip: USER
   assert.ok(!admitted.stdout.includes(hers));
   await alice.close();
   await stop(open);
+  // The socket lets everybody knock where some other user may come in: then the server decides.
+  const others = await serve({ config: { serve: { users: ['12345'] } } });
+  fs.chmodSync(others.dir, 0o755);
+  fs.chmodSync(path.join(others.dir, 'run'), 0o755);
+  fs.chmodSync(others.socket, 0o666);
+  const knocked = other(others.dir, others.socket);
+  assert.equal(knocked.status, 1, knocked.stdout + knocked.stderr);
+  assert.equal(knocked.stdout, '');
+  assert.match(knocked.stderr, /this user may not connect.*serve\.users/);
+  await eventually(() => /host_refused.*uid=65534 why=user/.test(others.said()), 'it says so');
+  await stop(others);
+});
+
+test('more hosts than the configuration allows are refused until one leaves', { skip: USER !== 0 }, async () => {
+  const server = await serve({ config: { serve: { max_hosts: 2 } } });
+  const first = await host(server, 'alice');
+  const second = await host(server, 'bob');
+  const knock = () => spawnSync(AIOS, ['mcp', '--connect', server.socket],
+    { env: environment(server.dir), encoding: 'utf8', input: '', timeout: 20000 });
+  const third = knock();
+  assert.equal(third.status, 1, third.stdout + third.stderr);
+  assert.match(third.stderr, /too many hosts.*serve\.max_hosts/);
+  await eventually(() => /host_refused.*why=full/.test(server.said()), 'it says so');
+  good(await first.call('computer_list'));
+  await first.close();
+  await eventually(() => knock().status === 0, 'a place is free', 20000);
+  good(await second.call('computer_list'));
+  await second.close();
+  await stop(server);
 });
 
 test('thirty hosts at once are all answered', async () => {

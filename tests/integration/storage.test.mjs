@@ -36,6 +36,16 @@ for (const backend of ['sqlite', 'file']) {
     assert.ok((await raw.call('storage_get', { key: 'plan/a.md' })).isError);
     good(await raw.call('memory_save', { text: 'the gate code is kept elsewhere', tags: ['house'] }));
     assert.match(good(await raw.call('memory_search', { text: 'gate' })), /elsewhere/);
+    // One key with a byte string, and five versions of one that was deleted: what the agent is told.
+    const { agent, group, state, computers, storage, memory, llm, queues } =
+      (await raw.call('agent_status')).structuredContent;
+    assert.deepEqual([agent, group, state, computers], ['default', '', 'running', []]);
+    assert.deepEqual(storage, { bytes: 3 + 'onetwothreeone'.length, keys: 1, versions: 6, quota_bytes: 1024 << 20 });
+    assert.equal(memory.notes, 1);
+    assert.ok(memory.resident_bytes >= 'the gate code is kept elsewhere'.length && memory.quota_bytes > memory.resident_bytes);
+    assert.deepEqual([llm.calls, llm.failures, llm.input_tokens, llm.providers], [0, 0, 0, []]);
+    assert.deepEqual(Object.keys(queues).sort(), ['llm', 'memory', 'storage', 'tool']);
+    assert.equal(queues.tool.running, 1); // this one
     await raw.close();
   });
 

@@ -100,12 +100,15 @@ after(() => {
 });
 
 // Bytes in, lines out, nothing assumed: for what no official client would send.
+// With @listen its standard error is kept in .said.
 export class Raw {
-  constructor({ dir = home(), args = [], config } = {}) {
+  constructor({ dir = home(), args = [], config, env = {}, listen = false } = {}) {
     this.dir = dir;
     this.child = spawn(AIOS, ['mcp', ...configured(dir, config), ...args], {
-      env: environment(dir), stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...environment(dir), ...env }, stdio: ['pipe', 'pipe', listen ? 'pipe' : 'inherit'],
     });
+    this.said = '';
+    this.child.stderr?.on('data', (chunk) => { this.said += chunk; });
     started.add(this.child);
     this.child.stdin.on('error', () => {});
     this.messages = [];

@@ -22,7 +22,7 @@ declare -A may=(
 folder_of() { # path -> the key of `may`
   case $1 in
   kernel/base/* | kernel/computer/* | kernel/sdk/* | tools/cli/*) echo "${1%/*}" ;;
-  images/guest/*) echo images/guest ;;
+  images/guest/* | images/initramfs/*) echo images/guest ;;
   *) echo "${1%%/*}" ;;
   esac
 }

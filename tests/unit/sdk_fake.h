@@ -26,7 +26,9 @@
 #define BLOCK(text)  "{\"type\":\"text\",\"text\":\"" text "\"}"
 #define TEXT(text)   RESULT("\"content\":[" BLOCK(text) "]")
 #define ERROR(text)  RESULT("\"content\":[" BLOCK(text) "],\"isError\":true")
-#define DATA(json)   RESULT("\"content\":[],\"structuredContent\":" json)
+#define REFUSAL(kind, text) \
+    RESULT("\"content\":[" BLOCK(text) "],\"isError\":true,\"_meta\":{\"aios/error\":" kind "}")
+#define DATA(json) RESULT("\"content\":[],\"structuredContent\":" json)
 
 struct sdk_step {
     const char *say; /* NULL: nothing */

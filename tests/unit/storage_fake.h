@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "kernel/base/sha256.h"
 #include "kernel/storage_backend.h"
 #include "tests/support/check.h"
 
@@ -49,8 +50,15 @@ static inline bool fake_write(struct storage_backend *b, const char *space, stru
 
 static inline void fake_fill(const char *key, struct storage_stat *ret)
 {
+    uint8_t digest[SHA256_BYTES];
+    struct sha256 h;
+
     *ret = (struct storage_stat){ .version = fake.version, .bytes = strlen(fake.value) };
     (void)snprintf(ret->key, sizeof ret->key, "%s", key);
+    sha256_init(&h);
+    sha256_add(&h, fake.value, strlen(fake.value));
+    sha256_end(&h, digest);
+    sha256_hex(digest, ret->sha256);
 }
 
 static inline bool fake_read(struct storage_backend *b, const char *space, const char *key,

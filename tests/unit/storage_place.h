@@ -54,6 +54,17 @@ int64_t __wrap_clock_wall_ns(void)
     return fake ? fake : __real_clock_wall_ns();
 }
 
+static inline void digest_of(const void *data, size_t len, char ret[SHA256_HEX])
+{
+    uint8_t digest[SHA256_BYTES];
+    struct sha256 h;
+
+    sha256_init(&h);
+    sha256_add(&h, data, len);
+    sha256_end(&h, digest);
+    sha256_hex(digest, ret);
+}
+
 /* ---- a place ---- */
 
 static inline struct wait suite_wait(void)

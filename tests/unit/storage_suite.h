@@ -16,8 +16,6 @@ static inline void keeps_what_is_put(void **state)
 {
     static const char odd[] = "a\0b\xff\xfe\r\n\x80";
     struct storage_stat stat;
-    struct sha256 h;
-    uint8_t digest[SHA256_BYTES];
     char hex[SHA256_HEX];
     (void)state;
 
@@ -28,10 +26,7 @@ static inline void keeps_what_is_put(void **state)
     assert_int_equal(stat.bytes, sizeof odd);
     assert_false(stat.deleted);
     assert_true(stat.wall_ns > 0);
-    sha256_init(&h);
-    sha256_add(&h, odd, sizeof odd);
-    sha256_end(&h, digest);
-    sha256_hex(digest, hex);
+    digest_of(odd, sizeof odd, hex);
     assert_string_equal(stat.sha256, hex);
     assert_value_at("a", 0, odd, sizeof odd);
     assert_value_at("a", 1, odd, sizeof odd);
@@ -157,7 +152,7 @@ static inline void puts_on_a_condition(void **state)
     assert_value("c", "two");
     assert_false(storage_put(place.s, place.space, "c", "x", 1, 7, &w, NULL, &err));
     assert_code(err, ERR_EXISTS);
-    assert_contains(err.text, "2"); /* which version is there */
+    assert_contains(err.text, "version 2 of \"c\" is there: read it again"); /* and what to do */
     error_clear(&err);
     assert_false(storage_delete(place.s, place.space, "c", 1, &w, NULL, &err));
     assert_code(err, ERR_EXISTS);
@@ -267,6 +262,7 @@ static inline void rolls_back_by_number(void **state)
     assert_versions("r", 10, "5d,4,3d,2,1,");
     assert_false(storage_rollback(place.s, place.space, "r", 9, 0, &w, &stat, &err));
     assert_code(err, ERR_NOT_FOUND);
+    assert_contains(err.text, "storage_versions");
 }
 
 static inline void rolls_back_by_time(void **state)

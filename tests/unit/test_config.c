@@ -147,6 +147,29 @@ static void refuses_what_is_wrong_by_name(void **state)
         { "{\"access\":{\"rules\":[{\"tool\":\"*\",\"decision\":\"deny\",\"user\":\"x\"}]}}",
           "unknown key \"access.rules[0].user\"" },
         { "{\"agent\":{\"name\":\"\\u0000\"}}", "agent.name must not contain NUL" },
+        { "{\"agent\":{\"group\":\"a b\"}}", "agent.group must have only letters" },
+        { "{\"storage\":{\"dir\":\"here\"}}",
+          "storage.dir must be an absolute path, but is \"here\"" },
+        { "{\"memory\":{\"dir\":\"./here\"}}", "memory.dir must be an absolute path" },
+        { "{\"serve\":{\"socket\":\"aios.sock\"}}", "serve.socket must be an absolute path" },
+        { "{\"serve\":{\"users\":[\"1000\",\"bob\"]}}",
+          "serve.users[1] must be a user id in digits (see `id -u NAME`), but is \"bob\"" },
+        { "{\"serve\":{\"users\":[\"\"]}}", "serve.users[0] must be a user id in digits" },
+        { "{\"serve\":{\"users\":[\"-1\"]}}", "serve.users[0] must be a user id in digits" },
+        { "{\"storage\":{\"backend\":\"s3\"}}",
+          "storage.backend s3 needs s3.endpoint and s3.bucket" },
+        { "{\"storage\":{\"backend\":\"s3\"},\"s3\":{\"endpoint\":\"https://s3.test\"}}",
+          "storage.backend s3 needs s3.endpoint and s3.bucket" },
+        { "{\"storage\":{\"backend\":\"s3\"},\"s3\":{\"bucket\":\"b\"}}",
+          "storage.backend s3 needs s3.endpoint and s3.bucket" },
+        { "{\"llm\":{\"providers\":[{\"name\":\"sampling\",\"kind\":\"openai\"}]}}",
+          "llm.providers[0].name: \"sampling\" is the MCP host's own model" },
+        { "{\"llm\":{\"providers\":[{\"name\":\"a\",\"kind\":\"openai\"},"
+          "{\"name\":\"b\",\"kind\":\"openai\"},{\"name\":\"a\",\"kind\":\"anthropic\"}]}}",
+          "llm.providers[2].name \"a\" is used twice" },
+        { "{\"llm\":{\"providers\":[{\"name\":\"a\",\"kind\":\"openai\","
+          "\"base_url\":\"ftp://x\"}]}}",
+          "llm.providers[0].base_url must begin with https:// or http://" },
     };
     (void)state;
 
@@ -315,6 +338,7 @@ static void describes_every_key(void **state)
         text, "log.level  (one of \"error\", \"warn\", \"info\", \"debug\"; default \"warn\")");
     assert_contains(text, "agent.name  (string, 1 to 64 characters; default \"default\")");
     assert_contains(text, "    decision  (one of \"allow\", \"deny\", \"ask\"; required)");
+    assert_contains(text, "    input_price  (number, 0 to 1000000)\n");
     assert_true(utf8_valid(text, strlen(text)));
     for (const char *line = text; *line; line += strcspn(line, "\n") + 1)
         assert_in_range(strcspn(line, "\n"), 0, 100);

@@ -115,6 +115,37 @@ static void tells_the_kind_of_each_message(void **state)
     }
 }
 
+static void only_half_a_character_is_replaced(void **state)
+{
+    static const struct {
+        const char *escaped, *want;
+    } halves[] = {
+        { "\\ud83d\\ude00", "\xf0\x9f\x98\x80" },
+        { "\\ud83d", "\xef\xbf\xbd" },
+        { "\\ud83d\\ude00\\ud83d", "\xf0\x9f\x98\x80\xef\xbf\xbd" },
+        { "\\ud83d\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80" },
+        { "\\ude00 \\uD83D\\uDE00", "\xef\xbf\xbd \xf0\x9f\x98\x80" },
+        { "\\ud83d\\u0041\\ud83d\\ude00", "\xef\xbf\xbd"
+                                          "A\xf0\x9f\x98\x80" },
+        { "\\\\ud83d \\ud83d", "\\ud83d \xef\xbf\xbd" },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(halves); i++) {
+        CLEANUP(jsonrpc_fini) struct jsonrpc m;
+        char line[200];
+        const char *got;
+
+        (void)snprintf(line, sizeof line,
+                       "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"params\":{\"t\":\"%s\"}}",
+                       halves[i].escaped);
+        jsonrpc_read(line, strlen(line), &m);
+        got = json_string_value(json_object_get(m.params, "t"));
+        if (m.kind != JSONRPC_REQUEST || !got || strcmp(got, halves[i].want) != 0)
+            fail_msg("%s became %s", halves[i].escaped, got ? got : m.text);
+    }
+}
+
 static void takes_methods_up_to_a_length(void **state)
 {
     (void)state;
@@ -324,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tells_the_kind_of_each_message),
+        cmocka_unit_test(only_half_a_character_is_replaced),
         cmocka_unit_test(takes_methods_up_to_a_length),
         cmocka_unit_test(refuses_what_is_nested_too_deep),
         cmocka_unit_test(tells_a_lack_of_memory_from_a_mistake),

@@ -324,7 +324,8 @@ static void every_fault_is_survived_or_named(void **state)
         { "nothing for ever", NOTHING, NOTHING, "empty", ",\"retries\":1" },
         { "huge token", HUGE_TOKEN, FINE, "longer than 1024 KiB", "" },
         { "not a stream", HTML, FINE, "text/html", "" },
-        { "wrong key", WRONG_KEY, FINE, "answered 401: Incorrect key: [key]", "" },
+        { "wrong key", WRONG_KEY, FINE,
+          "answered 401: Incorrect key: [key]; its key is from key_env ", "" },
     };
     (void)state;
 

@@ -14,8 +14,9 @@
 #include "tests/support/http_script.h"
 #include "tools/toolkit.h"
 
-#define AGENTS 3
-#define WORDS  30
+#define AGENTS   3
+#define WORDS    30
+#define PAUSE_MS 8
 
 struct llm *__wrap_kernel_llm(struct kernel *k, struct error *err);
 
@@ -53,7 +54,7 @@ static void count_on(struct http_script_conn *c, const struct http_script_reques
         int len = snprintf(event, sizeof event,
                            "data: {\"choices\":[{\"delta\":{\"content\":\"word%u \"}}]}\n\n", i);
 
-        if (!http_script_chunk(c, event, (size_t)len) || !http_script_pause(c, 3)) {
+        if (!http_script_chunk(c, event, (size_t)len) || !http_script_pause(c, PAUSE_MS)) {
             closed++;
             return;
         }
@@ -142,8 +143,9 @@ static void agents_take_turns_and_lose_nothing(void **state)
     http_script_stop(server);
     print_message("%u streams for %d answers, %d closed half-way\n", streams, AGENTS, closed);
     assert_true(streams > 2 * AGENTS);
-    /* One that is put aside at its very last word may be through before it is closed. */
-    assert_in_range(closed, streams - 2 * AGENTS, streams - AGENTS);
+    /* One that is put aside near its end may be through, for the server, before it is closed; and
+     * on a busy machine that happens more than once to the same. */
+    assert_in_range(closed, AGENTS, streams - AGENTS);
     loop_free(loop);
     config_free(config);
     sem_destroy(&submitted);

@@ -1,4 +1,5 @@
 /* Calls in flight: their answers, their ids, progress, cancelling, questions back, log messages. */
+#include "mcp/revision.h"
 #include "tests/unit/mcp_place.h"
 
 /* ---- answers ---- */
@@ -16,6 +17,7 @@ static void shows_images(void **state)
     assert_string_equal(text_at(m, "result.content.0.data"), "iVBORw==");
     assert_string_equal(text_at(m, "result.content.0.mimeType"), "image/png");
     assert_null(at(m, "result.isError"));
+    assert_null(json_object_get(at(m, "result._meta"), REVISION_ERROR_CLASS));
     place_free(&p);
 }
 
@@ -75,6 +77,8 @@ static void holds_a_bounded_number_of_calls(void **state)
     busy = take_answer(&p, 5000, 0);
     assert_true(json_is_true(at(busy, "result.isError")));
     assert_contains(text_at(busy, "result.content.0.text"), "1024 calls are in flight");
+    assert_string_equal(
+        json_string_value(json_object_get(at(busy, "result._meta"), REVISION_ERROR_CLASS)), "busy");
     /* It still reads, so that one can be cancelled, which makes room. */
     put(&p, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"
             "cancelled\",\"params\":{\"requestId\":1000}}");

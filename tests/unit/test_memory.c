@@ -142,6 +142,8 @@ static void refuses_what_is_no_note(void **state)
                         &w, &note, &err) ||
             err.code != rows[i].want)
             fail_msg("%s: %s: %s", rows[i].label, error_code_name(err.code), err.text);
+        if (rows[i].text == big)
+            assert_contains(err.text, "may have 262144 bytes, this one has 262145;");
         json_decref(tags);
     }
 }

@@ -173,6 +173,9 @@ static void reads_times(void **state)
         { "", true, false },
         { "yesterday", false, true },
         { "2020-13-01", false, true },
+        { "2026-02-31", false, true },
+        { "2025-02-29T10:00Z", false, true },
+        { "2024-02-29", true, false },
         { "2020-01-01T", false, true },
         { "2020-01-01T10:00+2", false, true },
         { "2020-01-01junk", false, true },
@@ -182,7 +185,7 @@ static void reads_times(void **state)
     };
     (void)state;
 
-    saved("{\"text\":\"now\"}");
+    saved("{\"text\":\"now\",\"id\":\"\"}"); /* no id is none */
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char json[128];
         const char *answer;

@@ -120,6 +120,32 @@ static void lines_may_come_in_pieces_or_together(void **state)
     DISCONNECT(a);
 }
 
+static void a_refusal_has_its_kind(void **state)
+{
+    static const struct {
+        const char *say, *want;
+    } rows[] = {
+        { REFUSAL("\"not_found\"", "no"), "not_found" },
+        { ERROR("no"), "" },
+        { REFUSAL("7", "no"), "" },
+        { REFUSAL("\"a name that is longer than any\"", "no"), "a name that is " },
+        { "{\"id\":$,\"error\":{\"code\":-32602,\"message\":\"no\"}}\n", "" },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < SDK_LEN(rows); i++) {
+        struct aios *a = CONNECT({ rows[i].say });
+
+        assert_sdk(a, err);
+        memset(&err, 'x', sizeof err);
+        assert_null(ask(a));
+        assert_int_equal(err.code, AIOS_REFUSED);
+        assert_string_equal(err.kind, rows[i].want);
+        assert_string_equal(err.text, "no");
+        DISCONNECT(a);
+    }
+}
+
 static void what_is_no_answer_is_an_error(void **state)
 {
     static const struct {
@@ -440,6 +466,7 @@ static void the_usual_socket_follows_the_environment(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_refusal_has_its_kind),
         cmocka_unit_test(greets_and_asks_in_the_protocol),
         cmocka_unit_test(bad_greetings_are_told_apart),
         cmocka_unit_test(a_late_answer_is_cancelled_and_passed_over),

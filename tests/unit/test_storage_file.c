@@ -188,6 +188,29 @@ static void a_damaged_file_is_not_passed_over(void **state)
     assert_int_equal(why_not("k", 2, text), ERR_IO);
 }
 
+static void a_changed_value_is_not_given_out(void **state)
+{
+    char path[512], text[512];
+    struct stat st;
+    int fd;
+    (void)state;
+
+    (void)put("k", "one");
+    (void)put("k", "two");
+    close_place();
+    newest_file(path);
+    assert_int_equal(stat(path, &st), 0);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "x", 1, st.st_size - 1), 1);
+    fd_close(fd);
+    suite_open(NULL);
+    assert_int_equal(why_not("k", 0, text), ERR_IO);
+    assert_contains(text, "version 2 of \"k\" is damaged");
+    assert_contains(text, "storage_versions");
+    assert_value_at("k", 1, "one", 3);
+}
+
 static void a_changed_header_is_noticed(void **state)
 {
     char path[512], text[512];
@@ -253,7 +276,7 @@ static void a_batch_with_a_journal_is_finished(void **state)
     close_place();
     fd = space_fd();
     for (size_t i = 0; i < 2; i++) {
-        memset(ops[i].stat.sha256, 'a', 64);
+        digest_of(ops[i].data, ops[i].len, ops[i].stat.sha256);
         file_hash(ops[i].key, hash);
         assert_ok(file_write_temp(fd, &ops[i], moves[i].from, &err), err);
         (void)file_name(moves[i].to, hash, 1, 1000);
@@ -431,6 +454,7 @@ int main(void)
         SUITE_TEST(a_dropped_version_takes_its_file_with_it),
         SUITE_TEST(what_was_half_written_is_removed),
         SUITE_TEST(a_damaged_file_is_not_passed_over),
+        SUITE_TEST(a_changed_value_is_not_given_out),
         SUITE_TEST(a_changed_header_is_noticed),
         SUITE_TEST(a_link_is_not_followed),
         SUITE_TEST(a_file_that_is_cut_while_open_is_told),

@@ -69,6 +69,50 @@ static void a_damaged_head_is_told_when_it_is_opened(void **state)
     assert_null(open_again(&err));
     assert_code(err, ERR_IO);
     assert_contains(err.text, "storage.db is damaged");
+    assert_contains(err.text, "Put a copy of it back");
+}
+
+static void a_changed_value_is_not_given_out(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct wait w = suite_wait();
+    struct storage_stat stat;
+    CLEANUP(buf_fini) struct buf out = BUF_INIT;
+    sqlite3 *db;
+    (void)state;
+
+    (void)put("a", "one");
+    (void)put("a", "two");
+    (void)put("a", "three");
+    storage_close(place.s);
+    place.s = NULL;
+    db = other_program();
+    run_sql(db, "UPDATE vals SET value = CAST('tww' AS BLOB) WHERE value = CAST('two' AS BLOB)");
+    run_sql(db, "UPDATE vals SET value = CAST('threw' AS BLOB)"
+                " WHERE value = CAST('three' AS BLOB)");
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    suite_open(NULL);
+    for (uint64_t version = 0; version <= 3; version++) {
+        bool good = version == 1;
+
+        assert_int_equal(
+            storage_get(place.s, place.space, "a", version, 0, SIZE_MAX, &out, &w, &stat, &err),
+            good);
+        assert_string_equal(buf_str(&out), good ? "one" : "");
+        if (!good) {
+            assert_code(err, ERR_IO);
+            assert_contains(err.text, version == 2 ? "version 2 of \"a\" is damaged"
+                                                   : "version 3 of \"a\" is damaged");
+            assert_contains(err.text, "rollback");
+        }
+        error_clear(&err);
+        buf_clear(&out);
+    }
+    assert_false(storage_rollback(place.s, place.space, "a", 2, 0, &w, &stat, &err));
+    assert_code(err, ERR_IO);
+    error_clear(&err);
+    assert_ok(storage_rollback(place.s, place.space, "a", 1, 0, &w, &stat, &err), err);
+    assert_value("a", "one");
 }
 
 static void a_damaged_page_is_told_when_it_is_read(void **state)
@@ -268,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SUITE_TEST(its_file_is_for_nobody_else),
         SUITE_TEST(a_damaged_head_is_told_when_it_is_opened),
+        SUITE_TEST(a_changed_value_is_not_given_out),
         SUITE_TEST(a_damaged_page_is_told_when_it_is_read),
         SUITE_TEST(one_of_a_newer_version_is_left_alone),
         SUITE_TEST(a_link_in_its_place_is_not_followed),

@@ -339,6 +339,12 @@ static void rolls_back_to_a_time_as_it_is_shown(void **state)
         { "2026-01-31T12:00:00Zulu", ERR_INVALID },
         { "2026-01-31T12:00:00+0", ERR_INVALID },
         { "2006-01-31T12:00:00Z", ERR_NOT_FOUND },
+        { "2006-02-31T12:00:00Z", ERR_INVALID },
+        { "2007-02-29T12:00:00Z", ERR_INVALID },
+        { "2008-02-29T12:00:00Z", ERR_NOT_FOUND },
+        { "2006-12-31T23:59:60Z", ERR_NOT_FOUND },
+        { "2006-01-31T12:00:00+24:00", ERR_INVALID },
+        { "2006-01-31T12:00:00+01:60", ERR_INVALID },
         { "2006-01-31T12:00:00.123456789123-01:30", ERR_NOT_FOUND },
         { "2106-01-31T12:00:00+0100", ERR_NONE },
     };

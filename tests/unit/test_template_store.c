@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -470,116 +469,6 @@ static void survives_every_allocation_failure(void **state)
     assert_int_equal(count_files(), 1);
 }
 
-/* ---- keys ---- */
-
-static const char *version;
-static int version_status;
-
-/* What the real one does, with a program that only tells its version. */
-static bool start_version(const struct process_plan *plan, struct process *ret, struct error *err)
-{
-    int words[2], pidfd = -1;
-    long pid;
-
-    (void)err;
-    assert_string_equal(plan->argv[1], "--version");
-    assert_int_equal(pipe2(words, O_CLOEXEC | O_NONBLOCK), 0);
-    pid = fork();
-    if (pid == 0) {
-        if (!version)
-            for (;;)
-                (void)pause();
-        (void)!write(words[1], version, strlen(version));
-        _exit(version_status);
-    }
-    pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    fd_close(words[1]);
-    *ret = (struct process){ .pid = (pid_t)pid, .pidfd = pidfd, .words_fd = words[0] };
-    return true;
-}
-
-static void key_of(const struct vm_spec *spec, const char *image, char ret[SHA256_HEX])
-{
-    struct wait w = patience();
-    struct error err = ERROR_INIT;
-
-    assert_ok(template_key(spec, image, ret, &w, &err), err);
-}
-
-enum change {
-    NOTHING,
-    MEMORY_SIZE,
-    APPEND,
-    FIRMWARE,
-    KERNEL,
-    INITRD,
-    DISK,
-    IMAGE,
-    VERSION,
-    PROGRAM
-};
-
-static void a_key_is_of_everything_that_shapes_the_state(void **state)
-{
-    int kernels[2] = { file_of(1000, 'k'), file_of(1001, 'k') };
-    int initrds[2] = { file_of(1000, 'i'), file_of(1000, 'j') };
-    int bases[2] = { file_of(512, 'b'), file_of(512, 'b') };
-    char keys[PROGRAM + 1][SHA256_HEX], again[SHA256_HEX];
-    (void)state;
-
-    version_status = 0;
-    for (int i = NOTHING; i <= PROGRAM; i++) {
-        struct vm_spec spec = spec_with(bases[i == DISK]);
-
-        version = i == VERSION ? "QEMU emulator version 8.0.0" : "QEMU emulator version 7.2.0";
-        spec.start = start_version;
-        spec.program = i == PROGRAM ? "/bin/false" : "/bin/true";
-        spec.argv.memory_mib += i == MEMORY_SIZE;
-        spec.argv.append = i == APPEND ? "quiet" : NULL;
-        spec.argv.firmware = i == FIRMWARE ? "/usr/share/other" : NULL;
-        spec.argv.kernel_fd = kernels[i == KERNEL];
-        spec.argv.initrd_fd = initrds[i == INITRD];
-        key_of(&spec, i == IMAGE ? "b" : "a", keys[i]);
-        key_of(&spec, i == IMAGE ? "b" : "a", again);
-        assert_string_equal(keys[i], again);
-        for (int k = 0; k < i; k++) {
-            if (!strcmp(keys[k], keys[i]))
-                fail_msg("changes %d and %d have one key", k, i);
-        }
-    }
-    for (int i = 0; i < 2; i++) {
-        fd_close(kernels[i]);
-        fd_close(initrds[i]);
-        fd_close(bases[i]);
-    }
-}
-
-static void a_program_that_does_not_tell_its_version_has_no_key(void **state)
-{
-    static const struct {
-        const char *version;
-        int status;
-        enum error_code want;
-    } rows[] = { { "", 0, ERR_IO }, { "QEMU", 1, ERR_IO }, { NULL, 0, ERR_TIMEOUT } };
-    struct vm_spec spec = spec_with(-1);
-    (void)state;
-
-    spec.start = start_version;
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct wait w = patience();
-        struct error err = ERROR_INIT;
-        char key[SHA256_HEX];
-
-        if (rows[i].want == ERR_TIMEOUT)
-            w.deadline_ns = clock_now_ns() + 50 * CLOCK_NS_PER_MS;
-        version = rows[i].version;
-        version_status = rows[i].status;
-        assert_false(template_key(&spec, NULL, key, &w, &err));
-        assert_code(err, rows[i].want);
-    }
-    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-}
-
 #define IN_A_FOLDER(fact) cmocka_unit_test_setup_teardown(fact, make_folder, folder_remove)
 
 int main(void)
@@ -596,8 +485,6 @@ int main(void)
         IN_A_FOLDER(a_disk_that_is_full_keeps_what_was_there),
         IN_A_FOLDER(a_cancelled_wait_leaves_nothing),
         IN_A_FOLDER(survives_every_allocation_failure),
-        IN_A_FOLDER(a_key_is_of_everything_that_shapes_the_state),
-        IN_A_FOLDER(a_program_that_does_not_tell_its_version_has_no_key),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -308,10 +308,11 @@ static void lists_are_borrowed_strings(void **state)
 static void registers_the_groups_that_are_wanted(void **state)
 {
     static const struct {
-        const char *groups; /* JSON; NULL for all */
+        const char *groups; /* JSON; NULL for the usual ones */
         const char *has, *lacks;
     } rows[] = {
-        { NULL, "code_run", "no_such" },
+        { NULL, "code_run", "browser_navigate" }, /* which wants to be named */
+        { "[\"browser\"]", "browser_navigate", "code_run" },
         { "[\"computer\",\"file\"]", "file_edit", "terminal_run" },
         { "[\"terminal\"]", "terminal_run", "computer_create" },
         { "[]", NULL, "computer_create" },
@@ -344,7 +345,8 @@ static void names_the_groups_when_one_is_unknown(void **state)
         assert_ok(tools, err);
         assert_false(toolset_register(tools, value, &err));
         assert_code(err, ERR_INVALID);
-        assert_contains(err.text, "computer, terminal, code, file, memory, storage, llm, agent");
+        assert_contains(err.text,
+                        "computer, terminal, code, file, browser, memory, storage, llm, agent");
         assert_int_equal(toolmgr_count(tools), 0);
     }
 }

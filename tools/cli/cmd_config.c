@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "kernel/base/paths.h"
+#include "kernel/toolmgr.h"
 #include "tools/cli/cli.h"
+#include "tools/toolkit.h"
 
 static const struct cli_option options[] = {
     { "config", "FILE", "this configuration file instead of the user's own" },
@@ -67,11 +69,21 @@ static bool where(const char *path, struct error *err)
            (path && error_set(err, ERR_NOMEM, "a path"));
 }
 
+/* What only the tools know.  Registering is how a server finds out too. */
+static bool check_groups(const struct config *config, struct error *err)
+{
+    CLEANUP(toolmgr_freep) struct toolmgr *tools = toolmgr_new(err);
+
+    return tools && (toolset_register(tools, config->access.groups, err) ||
+                     error_prefix(err, "%s: access.groups",
+                                  *config->source ? config->source : "configuration"));
+}
+
 static bool check(const char *path, struct error *err)
 {
     CLEANUP(config_freep) struct config *config = config_load(path, NULL, err);
 
-    if (!config)
+    if (!config || !check_groups(config, err))
         return false;
     if (*config->source)
         printf("%s is right\n", config->source);

@@ -60,6 +60,7 @@ static bool greet(int sock, const char *agent, struct error *err)
     CLEANUP(buf_fini) struct buf out = BUF_INIT;
     json_t *hello = json_pack("{s:{s:s}}", "aios", "agent", agent ? agent : "");
     bool ok = hello && json_write(hello, &out) && buf_append_char(&out, '\n');
+    struct error broken = ERROR_INIT;
     char line[REPLY_MAX];
     const char *why;
     json_t *reply;
@@ -67,7 +68,11 @@ static bool greet(int sock, const char *agent, struct error *err)
     json_decref(hello);
     if (!ok)
         return error_set(err, ERR_NOMEM, "a greeting");
-    if (!fd_write_all(sock, out.data, out.len, err) || !read_line(sock, line, sizeof line, err))
+    /* A server that refuses has said why, and may be gone before it is greeted. */
+    if (!fd_write_all(sock, out.data, out.len, &broken) && broken.os_errno != EPIPE &&
+        broken.os_errno != ECONNRESET)
+        return error_set(err, broken.code, "%s", broken.text);
+    if (!read_line(sock, line, sizeof line, err))
         return false;
     reply = json_parse(line, strlen(line), NULL);
     why = json_string_value(json_object_get(json_object_get(reply, "aios"), "error"));

@@ -42,3 +42,10 @@ err_has no-such.json
 echo '{"computer": {"memory_mb": "much"}}' >wrong.json
 expect 1 "$AIOS" config check --config wrong.json
 err_has computer.memory_mb
+
+# What only the tools know: the names of their groups.
+echo '{"access": {"groups": ["file", "fiel"]}}' >groups.json
+expect 1 "$AIOS" config check --config groups.json
+err_has 'groups.json: access.groups: no group of tools is called "fiel"'
+echo '{"access": {"groups": ["file"]}}' >groups.json
+expect 0 "$AIOS" config check --config groups.json

@@ -13,12 +13,16 @@ json "$out" '{p["name"] for p in d["programs"]} == {"bash", "python3", "node", "
 json "$out" 'all(p["version"] for p in d["programs"] if p["ok"])'
 json "$out" '{"qemu", "accelerator"} >= {v["name"] for v in d["vm"] if not v["name"].startswith("image ")}'
 json "$out" 'all(v["ok"] or v["remedy"] for v in d["vm"])'
+json "$out" '{m["name"] for m in d["modules"]} == {"http", "picture", "postgres"}'
+json "$out" 'all(m["ok"] and m["for"] and not m["remedy"] for m in d["modules"])'
 json "$out" 'len(d["folders"]) == 3 and all(f["ok"] for f in d["folders"])'
 json "$out" 'd["memory_free_mb"] > 0 and d["configuration"] == ""'
 json "$out" "d['start']['ok'] is ($code == 0) and (d['start']['ok'] or d['start']['error'])"
 expect "$code" "$AIOS" doctor
 out_has "python3"
 out_has "state folder"
+out_has "postgres"
+out_has "storage in PostgreSQL"
 if [ "$code" = 0 ]; then
     out_has "sandbox started and ran true in"
     "$AIOS" run -- true || fail "the doctor was too hopeful"

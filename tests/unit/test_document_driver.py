@@ -1,0 +1,117 @@
+"""The driver of documents by itself: what needs no computer."""
+import os
+import sys
+import tempfile
+import unittest
+import zipfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "drivers"))
+sys.dont_write_bytecode = True
+import document  # noqa: E402
+import document_cells  # noqa: E402
+import document_edit  # noqa: E402
+import document_text  # noqa: E402
+import document_zip  # noqa: E402
+
+
+class Driver(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        document.deadline = document.time.monotonic() + 60
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def archive(self, members):
+        path = os.path.join(self.folder.name, "a.zip")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
+            for name, data in members.items():
+                z.writestr(name, data)
+        return path
+
+    def fault(self, code, call, *args):
+        with self.assertRaises(document.Fault) as caught:
+            call(*args)
+        self.assertEqual(caught.exception.code, code)
+        return str(caught.exception)
+
+    def test_a_missing_program_is_named_with_its_package_and_the_image_that_has_it(self):
+        path, os.environ["PATH"] = os.environ["PATH"], self.folder.name
+        try:
+            for name, (package, _) in document.PROGRAMS.items():
+                text = self.fault("not_found", document.run, [name], "x")
+                self.assertIn(package, text)
+                self.assertIn('computer_create {"image":"desktop"}', text)
+        finally:
+            os.environ["PATH"] = path
+
+    def test_programs_get_no_proxy_but_curl(self):
+        os.environ["https_proxy"] = "http://127.0.0.1:1"
+        self.assertNotIn("https_proxy", document.environment())
+        self.assertIn("https_proxy", document.environment(network=True))
+
+    def test_page_ranges(self):
+        self.assertEqual(document.spans("3", 10), [(3, 3)])
+        self.assertEqual(document.spans("2-4, 9-", 10), [(2, 4), (9, 10)])
+        self.assertEqual(document.spans("9-20", 10), [(9, 10)])
+        for text in ("0", "11", "4-2", "a", "", "1-b", "-3"):
+            self.fault("invalid", document.spans, text, 10)
+
+    def test_tokens_join_to_the_same_text(self):
+        for text in ('<a b="x>y"><!-- <c> --><![CDATA[<d>]]>t&amp;t</a>', "<a", "plain", "<?xml?><a/>\n", "a < b <c>"):
+            self.assertEqual("".join(document_edit.tokens(text)), text)
+
+    def test_text_is_replaced_over_the_borders_of_runs(self):
+        parts = document_edit.tokens("<w:p><w:t>one t</w:t><w:x/><w:t>wo th</w:t><w:t>ree two</w:t></w:p>")
+        indexes = document_edit.paragraphs(parts, ("w:p",), "w:t")[0]
+        self.assertEqual(document_edit.replace_in(parts, indexes, "two", "2&", 9), 2)
+        self.assertEqual("".join(parts), '<w:p><w:t>one 2&amp;</w:t><w:x/><w:t xml:space="preserve"> th</w:t><w:t>ree 2&amp;'
+                                         '</w:t></w:p>')
+
+    def test_other_members_of_an_archive_stay_as_they_are(self):
+        path = self.archive({"a": b"a" * 5000, "b": os.urandom(3000), "c": b""})
+        out = os.path.join(self.folder.name, "out.zip")
+        with open(out, "wb") as f:
+            f.write(document_zip.Archive(path).replaced({"a": b"new"}, {"c"}))
+        with zipfile.ZipFile(path) as before, zipfile.ZipFile(out) as after:
+            self.assertIsNone(after.testzip())
+            self.assertEqual(after.namelist(), ["a", "b"])
+            self.assertEqual(after.read("a"), b"new")
+            self.assertEqual(after.read("b"), before.read("b"))
+
+    def test_declarations_are_refused_in_every_encoding(self):
+        for encoding in ("utf-8", "utf-16"):
+            text = '<?xml version="1.0" encoding="%s"?><!DOCTYPE a><a/>' % encoding
+            path = self.archive({"word/document.xml": text.encode(encoding)})
+            self.fault("denied", document_zip.Archive(path).check)
+        path = self.archive({"mimetype": "application/epub+zip", "a.xhtml": "<!DOCTYPE html><html/>"})
+        document_zip.Archive(path).check()
+        path = self.archive({"mimetype": "application/epub+zip", "a.xhtml": '<!DOCTYPE html [<!ENTITY a "b">]><html/>'})
+        self.fault("denied", document_zip.Archive(path).check)
+
+    def test_an_archive_that_is_too_large_or_cut_is_refused(self):
+        path = self.archive({"word/document.xml": b" " * 3_000_000})
+        document_zip.INFLATED_MAX, kept = 1_000_000, document_zip.INFLATED_MAX
+        try:
+            self.fault("limit", document_zip.Archive(path).check)
+        finally:
+            document_zip.INFLATED_MAX = kept
+        with open(path, "r+b") as f:
+            f.truncate(200)
+        self.fault("invalid", document_zip.Archive, path)
+
+    def test_formulas_as_open_formula(self):
+        for plain, want in (("=A1+B$2", "of:=[.A1]+[.B$2]"), ("=SUM(A1:B2,3)", "of:=SUM([.A1:.B2];3)"),
+                            ('=IF(A1="B2","x","y")', 'of:=IF([.A1]="B2";"x";"y")'), ("=Two!C3", "of:=[$Two.C3]")):
+            self.assertEqual(document_cells.open_formula(plain), want)
+
+    def test_encodings(self):
+        for text, encoding in (("Gr\u00fc\u00dfe", "cp1252"), ("\u043c\u0438\u0440 \u0438 \u0442\u0440\u0443\u0434", "koi8_r"),
+                               ("\u4f60\u597d\u4e16\u754c", "gb18030"), ("\uc548\ub155\ud558\uc138\uc694", "euc_kr"),
+                               ("\u00e9", "utf-8"), ("word", "utf-16-be"), ("x\u00e9", "utf-32")):
+            self.assertEqual(document_text.decode(text.encode(encoding))[0], text, encoding)
+        self.fault("unsupported", document_text.decode, bytes(range(256)))
+
+
+if __name__ == "__main__":
+    unittest.main()

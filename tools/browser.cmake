@@ -1,0 +1,2 @@
+add_unit_test(cdp tools)
+add_fuzz_target(cdp tools)
