@@ -53,11 +53,13 @@ char *image_tree(const char *dir, const char *which, int64_t deadline_ns, struct
     bool ok = false;
 
     if (!hash) {
-        if (err && err->code == ERR_NOT_FOUND)
+        if (err && err->code == ERR_NOT_FOUND) {
+            error_clear(err);
             error_set(err, ERR_NOT_FOUND,
                       "there is no image \"%.64s\"; build it on the host with "
                       "`aios image build %.64s`",
                       which, which);
+        }
         return NULL;
     }
     if (asprintf(&image, "%s/%s", dir, hash) < 0 || asprintf(&tree, "%s/" IMAGE_TREE, image) < 0) {
