@@ -389,7 +389,8 @@ static bool tell(struct desktop *d, const struct desktop_args *a, struct error *
     struct display_frame after = { .width = 0 };
     bool changed, ok;
 
-    ok = desktop_settle(d, &after, &changed, err) && desktop_record_frame(d, &after, err);
+    ok = desktop_settle(d, a->action == SCREENSHOT ? 0 : DESKTOP_REACT_NS, &after, &changed, err) &&
+         desktop_record_frame(d, &after, err);
     if (ok && a->action != SCREENSHOT)
         ok = result_printf(d->call->result, err, "%s: %s", actions[a->action],
                            changed ? "the screen has changed."

@@ -14,7 +14,8 @@
 #include "tools/desktop_keys.h"
 #include "tools/toolkit.h"
 
-#define DESKTOP_EDGE      1568u                /* of an image that a model is shown */
+#define DESKTOP_EDGE      1568u /* of an image that a model is shown */
+#define DESKTOP_REACT_NS  (2 * CLOCK_NS_PER_S)
 #define DESKTOP_SETTLE_NS (2 * CLOCK_NS_PER_S) /* for so long the screen may go on changing */
 
 struct desktop_point {
@@ -51,10 +52,11 @@ void desktop_set_pointer(struct desktop *d, struct desktop_point p);
 
 /* ---- desktop_screen.c ---- */
 
-/** Wait until the screen is still (two equal frames in a row) or DESKTOP_SETTLE_NS are over.
- *  *ret_changed: it does not look as it did when the call began. */
-NODISCARD bool desktop_settle(struct desktop *d, struct display_frame *ret, bool *ret_changed,
-                              struct error *err);
+/** Wait until the screen changes, for @react_ns at most, and then until it is still (two equal
+ *  frames in a row), for DESKTOP_SETTLE_NS at most.  *ret_changed: it does not look as it did when
+ *  the call began.  @ret is for display_frame_fini() in any case. */
+NODISCARD bool desktop_settle(struct desktop *d, int64_t react_ns, struct display_frame *ret,
+                              bool *ret_changed, struct error *err);
 
 /** @frame as an image of the answer, with a line that says its scale. */
 NODISCARD bool desktop_show(struct desktop *d, const struct display_frame *frame,

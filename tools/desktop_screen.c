@@ -15,25 +15,42 @@ static bool same(const struct display_frame *a, const struct display_frame *b)
            memcmp(a->rgb, b->rgb, (size_t)a->width * a->height * 3) == 0;
 }
 
-bool desktop_settle(struct desktop *d, struct display_frame *ret, bool *ret_changed,
-                    struct error *err)
+/* The next look at the screen, into @frame. */
+static bool look(struct desktop *d, struct display_frame *frame, struct error *err)
 {
     const struct wait *w = &d->call->wait;
-    int64_t until_ns = clock_add_ns(clock_now_ns(), DESKTOP_SETTLE_NS);
-    struct display_frame next = { .width = 0 };
-    bool still = false;
+    struct display_frame next;
 
-    if (!display_frame(d->computer, ret, w, err))
+    if (!wait_pause(w, LOOK_NS, err) || !display_frame(d->computer, &next, w, err))
         return false;
-    while (!still && clock_now_ns() < until_ns) {
-        if (!wait_pause(w, LOOK_NS, err) || !display_frame(d->computer, &next, w, err))
-            return false;
-        still = same(ret, &next);
-        display_frame_fini(ret);
-        *ret = next;
-    }
-    *ret_changed = !same(ret, &d->before);
+    display_frame_fini(frame);
+    *frame = next;
     return true;
+}
+
+bool desktop_settle(struct desktop *d, int64_t react_ns, struct display_frame *ret,
+                    bool *ret_changed, struct error *err)
+{
+    int64_t until_ns = clock_add_ns(clock_now_ns(), react_ns);
+    struct display_frame last = { .width = 0 };
+    bool ok = display_frame(d->computer, ret, &d->call->wait, err);
+
+    /* An emulated machine needs a moment before anything happens at all. */
+    while (ok && same(ret, &d->before) && clock_now_ns() < until_ns)
+        ok = look(d, ret, err);
+    *ret_changed = ok && !same(ret, &d->before);
+    until_ns = clock_add_ns(clock_now_ns(), DESKTOP_SETTLE_NS);
+    while (ok && *ret_changed && clock_now_ns() < until_ns) {
+        display_frame_fini(&last);
+        last = *ret;
+        *ret = (struct display_frame){ .width = 0 };
+        ok = look(d, ret, err);
+        if (ok && same(&last, ret))
+            break;
+    }
+    display_frame_fini(&last);
+    *ret_changed = ok && !same(ret, &d->before);
+    return ok;
 }
 
 static bool answer(struct desktop *d, const struct display_frame *frame, struct error *err)

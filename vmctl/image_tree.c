@@ -48,18 +48,19 @@ static bool make_tree(const char *image, const char *tree, int64_t deadline_ns, 
 
 char *image_tree(const char *dir, const char *which, int64_t deadline_ns, struct error *err)
 {
-    char *hash = image_find(dir, which, err), *image = NULL, *tree = NULL;
+    struct error why = ERROR_INIT;
+    char *hash = image_find(dir, which, &why), *image = NULL, *tree = NULL;
     CLEANUP(fd_closep) int lock = -1;
     bool ok = false;
 
+    if (!hash && why.code == ERR_NOT_FOUND) {
+        error_set(err, ERR_NOT_FOUND,
+                  "there is no image \"%.64s\"; the user has to run `aios image build %.64s` once",
+                  which, which);
+        return NULL;
+    }
     if (!hash) {
-        if (err && err->code == ERR_NOT_FOUND) {
-            error_clear(err);
-            error_set(err, ERR_NOT_FOUND,
-                      "there is no image \"%.64s\"; build it on the host with "
-                      "`aios image build %.64s`",
-                      which, which);
-        }
+        error_set(err, why.code, "%s", why.text);
         return NULL;
     }
     if (asprintf(&image, "%s/%s", dir, hash) < 0 || asprintf(&tree, "%s/" IMAGE_TREE, image) < 0) {

@@ -402,8 +402,10 @@ static const struct machine_image *get_by_hash(struct backend *b, const char *ha
         } else if (!b->preparing) {
             ok = ours = start_locked(b, hash, err);
         } else if (!loop_wait_cond(b->spec.loop, w, &b->made, &b->lock)) {
-            ok = wait_check(w, err) && error_set(err, ERR_TIMEOUT, "the deadline passed");
-            if (err && err->code == ERR_TIMEOUT)
+            ok = false;
+            if (w->cancel && cancel_raised(w->cancel))
+                (void)!wait_check(w, err);
+            else
                 error_set(err, ERR_TIMEOUT,
                           "the first machine is still being started, which takes minutes for a "
                           "desktop and is done once; try again in a while");
