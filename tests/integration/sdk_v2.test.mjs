@@ -32,7 +32,7 @@ for (const [mode, era, version] of [['legacy', 'legacy', '2025-11-25'], ['auto',
       assert.ok(client.getServerCapabilities().tools);
       const { tools } = await client.listTools();
       assert.ok(tools.length >= 15);
-      assert.ok(tools.every((tool) => tool.inputSchema.type === 'object' && tool.annotations));
+      assert.ok(tools.every((tool) => tool.inputSchema.type === 'object' && tool.title));
       if (era === 'legacy') {
         assert.deepEqual(await client.ping(), {});
       } else {
