@@ -248,7 +248,7 @@ bool act_finish(struct act *act, struct error *err)
         quiet_text(act, quiet, sizeof(quiet));
     /* Fields tell themselves what they did. */
     if (act->said.len > 0 && strcmp(quiet, "nothing changed") == 0)
-        (void)snprintf(quiet, sizeof(quiet), "%s", DONE + 1);
+        (void)snprintf(quiet, sizeof(quiet), "%s", &DONE[1]);
     if (act->said.len > 0)
         buf_append_char(&act->said, '\n');
     if (act->a->action == ACT_ACCEPT || act->a->action == ACT_DISMISS)

@@ -51,8 +51,9 @@ static void what_is_no_whole_answer_is_refused(void **state)
         "{\"ok\":true,\"text\":0,\"images\":[[\"image/png\",2]]}\nx",
         "{\"ok\":true,\"text\":0,\"images\":[[\"image/png\",\"1\"]]}\nx",
         "{\"ok\":true,\"text\":0,\"images\":[1,2,3,4]}\n",
-        "{\"ok\":true,\"text\":0,\"images\":[[\"image/png\",0],[\"image/png\",0],[\"image/png\",0],"
-        "[\"image/png\",0],[\"image/png\",0]]}\n",
+        ("{\"ok\":true,\"text\":0,\"images\":[[\"image/png\",0],[\"image/png\",0],[\"image/"
+         "png\",0],"
+         "[\"image/png\",0],[\"image/png\",0]]}\n"),
     };
     (void)state;
 

@@ -229,9 +229,9 @@ static void a_second_host_takes_over_after_a_hold(void **state)
     HOST_UNTIL(second, answer->replied);
     assert_int_equal(answer->status, 0);
     answer->closed = true;
-    ch = host_run(second, 0, "echo hello; ls -d /proc/[0-9]* | wc -l");
-    /* The guest, the shell, ls and wc. */
-    assert_string_equal(host_text(&ch->out[WIRE_STREAM_OUT]), "hello\n4\n");
+    ch = host_run(second, 0, "echo hello; set -- /proc/[0-9]*; echo $#");
+    /* The guest and the shell. */
+    assert_string_equal(host_text(&ch->out[WIRE_STREAM_OUT]), "hello\n2\n");
     for (size_t i = 0; i < HOST_CHANNELS; i++) {
         for (size_t s = 0; s < WIRE_STREAM_COUNT; s++)
             free(second->channels[i].out[s].data);
