@@ -21,7 +21,7 @@ function(add_unit_test stem)
   endforeach()
   set_target_properties(${exe} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME unit.${stem} COMMAND ${exe})
-  set_tests_properties(unit.${stem} PROPERTIES LABELS unit TIMEOUT 120 SKIP_RETURN_CODE 77)
+  set_tests_properties(unit.${stem} PROPERTIES LABELS unit TIMEOUT 300 SKIP_RETURN_CODE 77)
 endfunction()
 
 # add_fuzz_target(STEM LIBRARY…): tests/fuzz/fuzz_STEM.c, with its seeds in tests/fuzz/STEM/.
