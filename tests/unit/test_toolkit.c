@@ -312,7 +312,11 @@ static void registers_the_groups_that_are_wanted(void **state)
         const char *has, *lacks;
     } rows[] = {
         { NULL, "code_run", "browser_navigate" }, /* which wants to be named */
+        { NULL, "memory_save", "document_read" },
+        { NULL, "computer_create", "desktop" },
         { "[\"browser\"]", "browser_navigate", "code_run" },
+        { "[\"browser\"]", "browser_act", "document_read" },
+        { "[\"document\",\"desktop\"]", "desktop", "browser_act" },
         { "[\"computer\",\"file\"]", "file_edit", "terminal_run" },
         { "[\"terminal\"]", "terminal_run", "computer_create" },
         { "[]", NULL, "computer_create" },
@@ -346,7 +350,8 @@ static void names_the_groups_when_one_is_unknown(void **state)
         assert_false(toolset_register(tools, value, &err));
         assert_code(err, ERR_INVALID);
         assert_contains(err.text,
-                        "computer, terminal, code, file, browser, memory, storage, llm, agent");
+                        "computer, terminal, code, file, browser, document, desktop, memory, "
+                        "storage, llm, agent");
         assert_int_equal(toolmgr_count(tools), 0);
     }
 }
