@@ -119,7 +119,7 @@ static void a_long_cell_goes_on_and_its_result_is_kept(void **state)
     static struct answer a;
     (void)state;
 
-    place_new(&quick, 1000);
+    place_new(&quick, 4000); /* a sandbox and a shell are made in it, too */
     call(&quick, &a, "code_run",
          json_pack("{s:s,s:s}", "language", "bash", "code", "echo early; " UNTIL("/workspace/go")));
     assert_contains(a.text, "early");
