@@ -49,16 +49,16 @@ static const struct {
 
 /* The other keys of a US keyboard: what they type without and with Shift. */
 static const struct {
-    char plain, shifted;
     const char *code;
     int number;
+    char plain, shifted;
 } signs[] = {
-    { ' ', ' ', "Space", 32 },        { '`', '~', "Backquote", 192 },
-    { '-', '_', "Minus", 189 },       { '=', '+', "Equal", 187 },
-    { '[', '{', "BracketLeft", 219 }, { ']', '}', "BracketRight", 221 },
-    { '\\', '|', "Backslash", 220 },  { ';', ':', "Semicolon", 186 },
-    { '\'', '"', "Quote", 222 },      { ',', '<', "Comma", 188 },
-    { '.', '>', "Period", 190 },      { '/', '?', "Slash", 191 },
+    { "Space", 32, ' ', ' ' },        { "Backquote", 192, '`', '~' },
+    { "Minus", 189, '-', '_' },       { "Equal", 187, '=', '+' },
+    { "BracketLeft", 219, '[', '{' }, { "BracketRight", 221, ']', '}' },
+    { "Backslash", 220, '\\', '|' },  { "Semicolon", 186, ';', ':' },
+    { "Quote", 222, '\'', '"' },      { "Comma", 188, ',', '<' },
+    { "Period", 190, '.', '>' },      { "Slash", 191, '/', '?' },
 };
 
 static void put(char *to, size_t size, const char *text)

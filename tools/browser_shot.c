@@ -30,6 +30,21 @@ static double number(const json_t *object, const char *key)
     return isfinite(value) ? value : 0;
 }
 
+static bool parse_region(const char *text, struct browser_box *ret)
+{
+    double *const numbers[] = { &ret->x, &ret->y, &ret->width, &ret->height };
+
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        char *end;
+
+        *numbers[i] = strtod(text, &end);
+        if (end == text || *end != (i + 1 < ARRAY_LEN(numbers) ? ',' : '\0'))
+            return false;
+        text = end + 1;
+    }
+    return true;
+}
+
 /* In coordinates of the page. */
 static bool part(struct tool_call *call, const struct browser_screenshot_args *a,
                  struct browser_tab *tab, struct browser_box *ret, struct error *err)
@@ -42,7 +57,7 @@ static bool part(struct tool_call *call, const struct browser_screenshot_args *a
     json_t *metrics;
     const json_t *view, *content;
 
-    if (region && sscanf(a->part, "%lf,%lf,%lf,%lf", &box.x, &box.y, &box.width, &box.height) != 4)
+    if (region && !parse_region(a->part, &box))
         return error_set(err, ERR_INVALID,
                          "a region is \"x,y,width,height\", four numbers of CSS pixels");
     if (ref && !refs)

@@ -44,7 +44,8 @@ static bool mend_halves(char *text, size_t len)
             continue;
         }
         if (unit >= 0xd800 && unit < 0xe000) {
-            memcpy(text + i + 2, "fffd", 4);
+            for (size_t k = 0; k < 4; k++)
+                text[i + 2 + k] = "fffd"[k];
             mended = true;
         }
         i += 5;

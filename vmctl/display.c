@@ -160,7 +160,7 @@ bool vm_display_dump(struct qmp *q, bool rgb, struct display_frame *ret, const s
 /* Where on QEMU's axis the middle of a pixel is; the guest's rounding then finds it again. */
 static uint32_t scale(uint32_t at, uint32_t size)
 {
-    return (uint32_t)(((uint64_t)at * 2 + 1) * (AXIS_MAX + 1) / (2ull * size));
+    return (uint32_t)(((uint64_t)at * 2 + 1) * (AXIS_MAX + 1) / (2ull * MAX(size, 1)));
 }
 
 static bool add_event(json_t *list, json_t *event)

@@ -182,7 +182,7 @@ static bool move_out(struct machine *m, struct machine_watch **ret_watch, const 
         return false;
     if (vm_halt(m->vm, w, err) && machine_state_save(m->vm, m->state, w, err))
         return true;
-    watch_unref(*ret_watch);
+    (*ret_watch)->refs = 1; /* the loop has not heard of it */
     watch_unref(*ret_watch);
     return false;
 }
