@@ -60,11 +60,9 @@ void browser_unref(struct browser *b)
     if (!b || atomic_fetch_sub(&b->refs, 1) > 1)
         return;
     cdp_free(b->cdp);
-    while (!list_empty(&b->tabs)) {
-        struct browser_tab *tab = LIST_ENTRY(b->tabs.next, struct browser_tab, link);
-
-        list_remove(&tab->link);
-        browser_tab_unref(tab);
+    for (struct list *link = b->tabs.next, *next; link != &b->tabs; link = next) {
+        next = link->next;
+        browser_tab_unref(LIST_ENTRY(link, struct browser_tab, link));
     }
     computer_unref(b->computer);
     pthread_cond_destroy(&b->changed);
