@@ -257,11 +257,13 @@ test('a copy of a computer has a browser and cookies of its own', () => withSite
   await say('browser_navigate', { url: `${URL}/get` });
   assert.equal(await say('browser_evaluate', { expression: 'document.body.innerText' }), 'cookie: who=first');
 
-  await say('terminal_run', { command: 'kill -TERM $(pgrep -o -f [r]emote-debugging-pipe); while pgrep -f chromium/[c]hromium; do sleep 0.1; done' });
   const copy = (await call('computer_create', { from: 'default' })).structuredContent.computer;
   await say('terminal_run', { command: 'exec python3 /workspace/site.py', background: true, computer: copy });
-  await until(() => call('browser_navigate', { url: `${URL}/get`, computer: copy }), (result) => !result.isError, 'its site answers');
-  assert.equal(await say('browser_evaluate', { expression: 'document.body.innerText', computer: copy }), 'cookie: who=first');
+  await until(() => call('browser_navigate', { url: `${URL}/set?second`, computer: copy }), (result) => !result.isError, 'its site answers');
+  await say('browser_navigate', { url: `${URL}/get`, computer: copy });
+  assert.equal(await say('browser_evaluate', { expression: 'document.body.innerText', computer: copy }), 'cookie: who=second');
+  await say('browser_navigate', { url: `${URL}/get` });
+  assert.equal(await say('browser_evaluate', { expression: 'document.body.innerText' }), 'cookie: who=first');
 }));
 
 test('what renders pages has what a terminal has and nothing more', () => withSite(async ({ say }) => {
