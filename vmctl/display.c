@@ -284,8 +284,8 @@ static bool give_a_moment(struct qmp *q, int64_t ns, const struct wait *w, struc
 }
 
 /* QEMU's pointer has one wheel; with Shift held programs take it for the other. */
-static bool send_sideways(struct qmp *q, const struct display_event *e, const struct wait *w,
-                          struct error *err)
+static bool send_sideways(struct qmp *q, const struct display_event *e,
+                          const struct display_frame *size, const struct wait *w, struct error *err)
 {
     static const struct display_event shift[] = {
         { .kind = DISPLAY_KEY, .key = KEY_LEFTSHIFT, .down = true },
@@ -293,8 +293,8 @@ static bool send_sideways(struct qmp *q, const struct display_event *e, const st
     };
 
     return !e->down ||
-           (send_batch(q, &shift[0], 1, NULL, w, err) && send_batch(q, e, 1, NULL, w, err) &&
-            send_batch(q, &shift[1], 1, NULL, w, err));
+           (send_batch(q, &shift[0], 1, size, w, err) && send_batch(q, e, 1, size, w, err) &&
+            send_batch(q, &shift[1], 1, size, w, err));
 }
 
 /* Events that can be told as one: of one device, at most one move, and that first, as a device
@@ -330,7 +330,7 @@ bool vm_display_send(struct qmp *q, const struct display_event *events, size_t c
             since = 0;
         }
         keys = is_key(events);
-        if (!(is_sideways(events) ? send_sideways(q, events, w, err)
+        if (!(is_sideways(events) ? send_sideways(q, events, &size, w, err)
                                   : send_batch(q, events, n, &size, w, err)))
             return false;
         since += n;
