@@ -155,14 +155,6 @@ static const struct json_field vm_fields[] = {
       .offset = AT(vm, memory_mb),
       .min = 0,
       .max = 1 << 20 },
-    { .name = "pool_size",
-      .description =
-          "Virtual machines of the usual image that are kept ready; 0 makes each when it "
-          "is asked for.",
-      .kind = JSON_KIND_INT,
-      .offset = AT(vm, pool_size),
-      .min = 0,
-      .max = 64 },
     { .name = "swap_after_s",
       .description = "Seconds without a call or a running program after which one is put on disk "
                      "and its memory freed, until the next call; sooner when memory is scarce.  0 "

@@ -32,37 +32,10 @@ int64_t llm_retry_delay(unsigned attempt, int64_t retry_after_ns, uint64_t rando
     return (int64_t)(random % (uint64_t)(bound + 1));
 }
 
-struct pause {
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-};
-
-static void wake_up(void *arg)
-{
-    struct pause *p = arg;
-
-    pthread_mutex_lock(&p->lock);
-    pthread_cond_signal(&p->wake);
-    pthread_mutex_unlock(&p->lock);
-}
-
+/* A name of its own, for tests to step in at. */
 bool llm_retry_pause(const struct wait *w, int64_t ns, struct error *err)
 {
-    struct pause p = { .lock = PTHREAD_MUTEX_INITIALIZER };
-    struct wait until = { .deadline_ns = MIN(clock_add_ns(clock_now_ns(), ns), w->deadline_ns),
-                          .cancel = w->cancel };
-    struct cancel_hook hook;
-
-    cond_init(&p.wake);
-    cancel_attach(w->cancel, &hook, wake_up, &p);
-    pthread_mutex_lock(&p.lock);
-    while (wait_cond(&until, &p.wake, &p.lock))
-        continue;
-    pthread_mutex_unlock(&p.lock);
-    cancel_detach(w->cancel, &hook);
-    pthread_cond_destroy(&p.wake);
-    pthread_mutex_destroy(&p.lock);
-    return wait_check(w, err);
+    return wait_pause(w, ns, err);
 }
 
 /* One line of valid text without control characters. */

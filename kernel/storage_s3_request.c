@@ -121,45 +121,15 @@ static bool send_once(struct s3_server *s, const struct s3_call *c, const char *
     return ok;
 }
 
-struct pause {
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-};
-
-static void end_pause(void *arg)
-{
-    struct pause *p = arg;
-
-    pthread_mutex_lock(&p->lock);
-    pthread_cond_broadcast(&p->cond);
-    pthread_mutex_unlock(&p->lock);
-}
-
 /* Waits before the next try; false when there is no time for that. */
 static bool back_off(unsigned attempt, int64_t asked_ns, const struct wait *w)
 {
-    int64_t most = MIN(BACKOFF_NS << attempt, BACKOFF_MAX), until;
-    struct cancel_hook hook;
-    struct wait till = *w;
-    struct pause pause;
+    int64_t most = MIN(BACKOFF_NS << attempt, BACKOFF_MAX), ns;
     uint32_t random;
 
     id_random(&random, sizeof random);
-    until = clock_add_ns(clock_now_ns(), MAX(asked_ns, most / 2 + random % (most / 2)));
-    if (until >= w->deadline_ns)
-        return false;
-    till.deadline_ns = until;
-    pthread_mutex_init(&pause.lock, NULL);
-    cond_init(&pause.cond);
-    cancel_attach(w->cancel, &hook, end_pause, &pause);
-    pthread_mutex_lock(&pause.lock);
-    while (wait_cond(&till, &pause.cond, &pause.lock))
-        continue;
-    pthread_mutex_unlock(&pause.lock);
-    cancel_detach(w->cancel, &hook);
-    pthread_cond_destroy(&pause.cond);
-    pthread_mutex_destroy(&pause.lock);
-    return wait_check(w, NULL);
+    ns = MAX(asked_ns, most / 2 + random % (most / 2));
+    return clock_add_ns(clock_now_ns(), ns) < w->deadline_ns && wait_pause(w, ns, NULL);
 }
 
 static bool status_may_pass(int status)

@@ -5,7 +5,7 @@
  * it, or takes the frozen one that an earlier server has left on disk; every computer of the usual
  * size is a clone of that one.  Another size is a machine of its own that boots.
  *
- * Ownership: the back end owns its templates and its pool; the configuration is copied.
+ * Ownership: the back end owns its templates; the configuration is copied.
  * Threads: any.  Blocking: create and the like, bounded by their struct wait.
  */
 #pragma once
@@ -31,7 +31,6 @@ struct vmctl_config {
     process_start_fn *start; /* NULL: process_start() */
     uint32_t uid;            /* who QEMU is when the server is root; 0: 1879048193 */
     uint32_t memory_mib;     /* of a computer of the usual size; 0: what the image's recipe says */
-    uint32_t pool_size;      /* clones of the usual image that are kept ready; 0: no pool */
 };
 
 NODISCARD struct computer_backend *vmctl_backend_new(const struct vmctl_config *config,

@@ -53,7 +53,6 @@ bool machines_places(const struct config *config, struct machines_places *ret, s
         .initrd_fd = -1,
         .disk_fd = -1,
         .memory_mib = (uint32_t)config->vm.memory_mb,
-        .pool_size = (uint32_t)config->vm.pool_size,
     };
     *ret = p;
     return true;
@@ -139,21 +138,6 @@ static bool lazy_checkpoint_remove(struct computer_backend *b, const char *id, s
     return real && real->checkpoint_remove(real, id, err);
 }
 
-static void lazy_warm(struct computer_backend *b)
-{
-    struct lazy *l = lazy_of(b);
-    struct computer_backend *real;
-    struct error err = ERROR_INIT;
-
-    if (!l->config->vm.pool_size)
-        return;
-    real = real_of(l, &err);
-    if (!real)
-        log_line(LOG_WARN, "pool", "error=%s", LOG_ESC(err.text));
-    else if (real->warm)
-        real->warm(real);
-}
-
 static void lazy_free(struct computer_backend *b)
 {
     struct lazy *l = lazy_of(b);
@@ -179,7 +163,6 @@ struct computer_backend *machines_backend(struct loop *loop, const struct config
     l->base = (struct computer_backend){ .kind = "vm",
                                          .create = lazy_create,
                                          .checkpoint_remove = lazy_checkpoint_remove,
-                                         .warm = lazy_warm,
                                          .free = lazy_free };
     return &l->base;
 }

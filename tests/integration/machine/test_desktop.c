@@ -207,16 +207,14 @@ static void await_window(const char *part)
     struct wait w = patience();
 
     for (;;) {
-        struct timespec pause = { .tv_nsec = LOOK_MS * CLOCK_NS_PER_MS };
         json_t *window = find_window(part);
         bool in_front = json_is_true(json_object_get(window, "focused"));
 
         json_decref(window);
         if (in_front)
             return;
-        if (!wait_check(&w, NULL))
+        if (!wait_pause(&w, LOOK_MS * CLOCK_NS_PER_MS, NULL))
             fail_msg("no window \"%s\" came to the front", part);
-        (void)nanosleep(&pause, NULL);
     }
 }
 
