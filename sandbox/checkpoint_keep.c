@@ -16,6 +16,8 @@
 
 #define COMPLETE_MAX 4096
 #define LAST_WAIT_NS (1 * CLOCK_NS_PER_S)
+#define LOOK_MAX_NS  (2 * CLOCK_NS_PER_S) /* for somebody to see whether a layer is needed */
+#define LOOK_NS      CLOCK_NS_PER_MS
 
 int checkpoint_read(const struct checkpoints *all, const char *id,
                     struct id lowers[MOUNTS_LOWERS_MAX], char ret_server[64])
@@ -43,9 +45,21 @@ static bool is_removed(const struct checkpoints *all, const char *id)
     return faccessat(all->removed_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/** Lock @id's `complete`; -1 when it is not there, or goes at this moment. */
-static int lock_layer(const struct checkpoints *all, const char *id, int how)
+/** flock() that waits for @w: whoever looks whether a layer can go holds it for a moment only. */
+static bool lock_within(int fd, int how, const struct wait *w)
 {
+    while (flock(fd, how | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK || !wait_pause(w, LOOK_NS, NULL))
+            return false;
+    }
+    return true;
+}
+
+/** Lock @id's `complete`, waiting @patience_ns at most; -1 when it is not there or goes at this
+ *  moment, or somebody else has it. */
+static int lock_layer(const struct checkpoints *all, const char *id, int how, int64_t patience_ns)
+{
+    const struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), patience_ns) };
     char path[ID_SIZE + 16];
     struct stat held, named;
     int fd;
@@ -54,7 +68,7 @@ static int lock_layer(const struct checkpoints *all, const char *id, int how)
     fd = openat(all->dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return -1;
-    if (flock(fd, how | LOCK_NB) == 0 && fstat(fd, &held) == 0 &&
+    if (lock_within(fd, how, &w) && fstat(fd, &held) == 0 &&
         fstatat(all->dir_fd, path, &named, AT_SYMLINK_NOFOLLOW) == 0 && held.st_ino == named.st_ino)
         return fd;
     fd_close(fd);
@@ -79,7 +93,7 @@ static bool add_layer(struct checkpoints *all, const char *id, struct checkpoint
 {
     struct checkpoint_layer *layer = &hold->layers[hold->count];
     size_t size = strlen(all->path) + strlen(id) + sizeof "//root";
-    int fd = lock_layer(all, id, LOCK_SH);
+    int fd = lock_layer(all, id, LOCK_SH, LOOK_MAX_NS);
 
     if (fd < 0)
         return error_set(err, ERR_NOT_FOUND, "checkpoint %s is not there any more", id);
@@ -287,7 +301,7 @@ static void try_delete(struct checkpoints *all, const char *id)
     struct id lowers[MOUNTS_LOWERS_MAX];
     char gone[32 + sizeof all->server + ID_SIZE];
     int count = checkpoint_read(all, id, lowers, NULL);
-    CLEANUP(unlock_layerp) int lock_fd = lock_layer(all, id, LOCK_EX);
+    CLEANUP(unlock_layerp) int lock_fd = lock_layer(all, id, LOCK_EX, 0);
 
     if (lock_fd < 0 && faccessat(all->dir_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
         (void)unlinkat(all->removed_fd, id, 0);

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -225,6 +227,37 @@ static void a_lower_layer_stays_until_nothing_lies_on_it(void **state)
     assert_false(exists("k_1"));
 }
 
+static void *let_go_soon(void *arg)
+{
+    const struct wait w = { .deadline_ns = CLOCK_NEVER };
+    const int *fd = arg;
+
+    assert_true(wait_pause(&w, 30 * CLOCK_NS_PER_MS, NULL));
+    assert_int_equal(flock(*fd, LOCK_UN), 0);
+    return NULL;
+}
+
+/* As a sweep does that asks itself whether the lower one can go. */
+static void a_look_at_a_layer_does_not_hide_it(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct checkpoint_hold hold;
+    char path[300];
+    pthread_t other;
+    int fd;
+
+    (void)state;
+    assert_ok(save_on("k_1", &nothing, &err), err);
+    (void)snprintf(path, sizeof path, "%s/checkpoints/k_1/complete", dir);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    assert_int_equal(pthread_create(&other, NULL, let_go_soon, &fd), 0);
+    assert_ok(checkpoint_hold(all, "k_1", &hold, &err), err);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    checkpoint_release(all, &hold);
+    close(fd);
+}
+
 static void the_chain_is_flattened_at_its_longest(void **state)
 {
     struct error err = ERROR_INIT;
@@ -325,6 +358,7 @@ int main(void)
         TEST(a_failed_save_leaves_nothing),
         TEST(a_removed_one_goes_with_its_last_user),
         TEST(a_lower_layer_stays_until_nothing_lies_on_it),
+        TEST(a_look_at_a_layer_does_not_hide_it),
         TEST(the_chain_is_flattened_at_its_longest),
         TEST(sweeps_what_dead_servers_left),
         TEST(survives_every_allocation_failure),
