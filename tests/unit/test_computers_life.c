@@ -1,4 +1,25 @@
+#include "kernel/base/fd.h"
 #include "tests/unit/computers_world.h"
+
+/* What /proc/meminfo says, unless it is NULL. */
+static _Atomic(const char *) meminfo;
+static atomic_uint meminfo_read;
+
+char *__real_fd_read_file(int dirfd, const char *path, size_t max, size_t *ret_len,
+                          struct error *err);
+char *__wrap_fd_read_file(int dirfd, const char *path, size_t max, size_t *ret_len,
+                          struct error *err);
+
+char *__wrap_fd_read_file(int dirfd, const char *path, size_t max, size_t *ret_len,
+                          struct error *err)
+{
+    const char *text = atomic_load(&meminfo);
+
+    if (!text || strcmp(path, "/proc/meminfo") != 0)
+        return __real_fd_read_file(dirfd, path, max, ret_len, err);
+    atomic_fetch_add(&meminfo_read, 1);
+    return strdup(text);
+}
 
 static int begin(void **state)
 {
@@ -242,6 +263,48 @@ static void one_that_cannot_be_put_aside_stays_as_it_is(void **state)
     clock_real();
     computer_unref(c);
     computer_unref(next);
+}
+
+static void scarce_memory_puts_the_longest_idle_aside_first(void **state)
+{
+    struct computers_request request = { .idle_ns = CLOCK_NEVER };
+    int64_t now_ns = clock_now_ns();
+    struct computer *newer, *older;
+    struct event event;
+    struct ear ear;
+    (void)state;
+
+    clock_fake(now_ns);
+    world_registry_end();
+    world_registry_vm("{\"computer\":{\"kind\":\"vm\"},\"vm\":{\"swap_after_s\":600}}");
+    ear_open(&ear, "computer.swapped");
+    older = make_with(world.alice, &request);
+    clock_fake(now_ns + CLOCK_NS_PER_S);
+    newer = make_with(world.alice, &request);
+
+    /* Enough memory: seen more than once before this goes on, and nothing was put aside. */
+    atomic_store(&meminfo_read, 0);
+    atomic_store(&meminfo, "MemTotal: 1600 kB\nMemFree: 10 kB\nMemAvailable: 100 kB\n");
+    clock_fake(now_ns + 30 * CLOCK_NS_PER_S);
+    while (atomic_load(&meminfo_read) < 2) {
+        look_again();
+        (void)sched_yield();
+    }
+    assert_int_equal(atomic_load(&world.swapped), 0);
+
+    atomic_store(&meminfo, "MemTotal: 1600 kB\nMemFree: 10 kB\nMemAvailable: 99 kB\n");
+    look_again();
+    event = ear_next(&ear);
+    assert_string_equal(event.subject, computer_id(older));
+    look_again();
+    event = ear_next(&ear);
+    assert_string_equal(event.subject, computer_id(newer));
+
+    atomic_store(&meminfo, NULL);
+    event_unsubscribe(ear.sub);
+    clock_real();
+    computer_unref(older);
+    computer_unref(newer);
 }
 
 static void what_runs_is_told_in_the_list(void **state)
@@ -531,6 +594,7 @@ int main(void)
         world_test(runs_of_a_lost_computer_can_still_be_read),
         world_test(an_idle_computer_ends_and_a_busy_one_does_not),
         world_test(an_idle_vm_is_put_aside_until_it_is_used),
+        world_test(scarce_memory_puts_the_longest_idle_aside_first),
         world_test(one_that_cannot_be_put_aside_stays_as_it_is),
         world_test(what_runs_is_told_in_the_list),
         world_test(a_run_works_for_its_agent_alone),
