@@ -2,6 +2,8 @@
  * A machine that is out has no QEMU.  Its state is in a file without a name, and its end of the
  * guest's stream stays open here, so that nothing that either side has written is lost: what the
  * client writes meanwhile waits in the socket, is noticed there, and brings the machine back.
+ * QEMU reads the socket of a halted machine too: what it read while the state is written would be
+ * lost, so the client is made to hold until it is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -180,7 +182,8 @@ static bool move_out(struct machine *m, struct machine_watch **ret_watch, const 
     *ret_watch = watch_new(m, m->end, err);
     if (!*ret_watch)
         return false;
-    if (vm_halt(m->vm, w, err) && machine_state_save(m->vm, m->state, w, err))
+    if ((m->paused || guest_hold(computer_guest(&m->base), w, err)) && vm_halt(m->vm, w, err) &&
+        machine_state_save(m->vm, m->state, w, err))
         return true;
     (*ret_watch)->refs = 1; /* the loop has not heard of it */
     watch_unref(*ret_watch);
@@ -201,6 +204,7 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
         return false;
     if (!move_out(m, &watch, w, err)) {
         close_files(m);
+        guest_release(computer_guest(c));
         if (!m->paused && vm_state(m->vm) == VM_PREPARED && vm_run(m->vm, &again, NULL))
             (void)!guest_set_time(computer_guest(c), clock_wall_ns(), &again, NULL);
         return error_prefix(err, "put the computer on disk");
@@ -215,6 +219,7 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
     loop_post(watch->loop, &watch->begin, on_begin);
     pthread_mutex_unlock(&m->lock);
     vm_free(vm);
+    guest_release(computer_guest(c));
     return true;
 }
 
