@@ -75,6 +75,7 @@ struct syscall {
     void *aside;        /* tool_call_yield(): what the handler left for its next turn */
     void (*aside_free)(void *aside);
     bool yielded;
+    bool apart;    /* it is in no batch: its tool says so, or its handler goes on with it */
     bool on_loop;  /* it runs there, and is not put aside */
     bool accepted; /* access said ask, and the person yes */
 
