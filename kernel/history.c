@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#define PLACES 2048u /* a power of two */
+#define PLACES 8192u /* a power of two; for some thousand agents */
 #define PROBES 8u    /* places next to each other in which a pair may lie */
 #define SHIFT  3     /* the latest counts for 1 / 2^SHIFT */
 

@@ -131,6 +131,7 @@ static bool enqueue(struct kernel *k, struct syscall *sc, struct error *err)
         return turn_away(k, sc, err);
     }
     sc->state = SYSCALL_QUEUED;
+    sc->apart = sc->tool->rides && !sc->tool->rides(k->config, sc->args);
     if (kernel_push(k, sc) != SCHED_OK) {
         kernel_count(&k->counts.busy);
         error_set(err, ERR_BUSY, "the queue is full; try again in a moment");

@@ -110,6 +110,7 @@ static void conclude_said(struct kernel *k, struct syscall *sc, bool ok)
 static bool put_aside(struct kernel *k, struct syscall *sc)
 {
     sc->yielded = false;
+    sc->apart = true;
     sc->queued_ns = clock_now_ns();
     sc->state = SYSCALL_QUEUED;
     if (sched_requeue(k->scheds[sc->class], sc) == SCHED_OK)
@@ -176,12 +177,16 @@ static void work_batch(struct kernel *k, struct syscall **calls, size_t count, i
     for (size_t i = 0; i < count; i++) {
         struct syscall *sc = calls[i];
 
-        assert(!sc->yielded);
         if (!batch[i].ok)
             sc->error = batch[i].err;
         put_down(sc, each_ns);
-        conclude_said(k, sc, batch[i].ok);
-        sched_finished(k->scheds[sc->class], sc);
+        if (batch[i].ok && sc->yielded) {
+            if (put_aside(k, sc))
+                continue;
+        } else {
+            conclude_said(k, sc, batch[i].ok);
+            sched_finished(k->scheds[sc->class], sc);
+        }
         kernel_post_back(k, sc);
     }
 }
@@ -199,7 +204,7 @@ void kernel_work(void *kernel, struct syscall **calls, size_t count)
     }
     for (size_t i = 0; i < count; i++) {
         /* Nobody is made to wait for a person whom another's call has to ask. */
-        if (calls[i]->verdict.decision == ACCESS_ASK || calls[i]->aside)
+        if (calls[i]->verdict.decision == ACCESS_ASK)
             continue;
         if (is_over(k, calls[i], now_ns))
             kernel_post_back(k, calls[i]);

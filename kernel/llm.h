@@ -6,7 +6,7 @@
  * through MCP sampling.  They are tried in the order of llm.providers unless the request names one.
  * Secrets: keys come from the environment or a file, are read at first use, and stand in no log,
  *   audit record, event, error text or child's environment.
- * Threads: any.  Blocking: llm_query(), llm_embed(), within the struct wait.
+ * Threads: any.  Blocking: llm_query(), llm_embed(), llm_embed_many(), within the struct wait.
  */
 #pragma once
 
@@ -94,6 +94,24 @@ bool llm_has_providers(const struct llm *l);
 /** One vector of *ret_dims floats for each of @texts, in one block for free(), row by row. */
 NODISCARD bool llm_embed(struct llm *l, const char *agent, const char *const *texts, size_t count,
                          const struct wait *w, float **ret, size_t *ret_dims, struct error *err);
+
+/** One of several that want vectors; what llm_embed() is given and answers. */
+struct llm_embed_call {
+    const char *agent;
+    const char *const *texts;
+    size_t count;
+    const struct wait *wait;
+
+    float *rows; /* afterwards, where `ok` */
+    size_t dims;
+    bool ok;
+    struct error err; /* ERR_NONE before */
+};
+
+/** The same for several, whose texts go into as few requests as hold them.  Each fails by itself:
+ *  by its budget, its end, or a text that the provider refuses; those with it are then asked again
+ *  without it.  What the provider counted is shared by the bytes of each. */
+void llm_embed_many(struct llm *l, struct llm_embed_call *calls, size_t count);
 
 struct llm_usage {
     uint64_t calls, failures, input_tokens, output_tokens;

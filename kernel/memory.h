@@ -25,6 +25,7 @@
 
 #define MEMORY_NOTE_BYTES (256u << 10) /* text of one note */
 #define MEMORY_TAGS       32u
+#define MEMORY_TOGETHER   32u /* agents of several saves whose vectors are asked for at once */
 #define MEMORY_TAG_BYTES  64u
 #define MEMORY_PAGE_MAX   100u
 #define MEMORY_OFFSET_MAX 10000u
@@ -68,6 +69,10 @@ struct memory_who {
     const char *agent, *group;
 };
 
+/** Whether notes get vectors as it is configured, so that saves and searches that wait gain from
+ *  being done together. */
+bool memory_asks_model(const struct config *config);
+
 /** @id NULL: a new note; else that note of one's own is replaced (@if_version 0: whatever it is).
  *  @tags NULL: none, or those that it has.  ERR_LIMIT: a size, the count, or the quota when storage
  *  does not take what would have to leave; the note is then not saved.  A provider of embeddings
@@ -76,6 +81,24 @@ NODISCARD bool memory_save(struct memory *m, const struct memory_who *who, const
                            const char *text, size_t len, const json_t *tags,
                            enum memory_sharing sharing, uint64_t if_version, const struct wait *w,
                            struct memory_note *ret, struct error *err);
+
+/** One of several saves; what memory_save() is given and answers. */
+struct memory_saving {
+    struct memory_who who;
+    const char *id, *text;
+    size_t len;
+    const json_t *tags;
+    enum memory_sharing sharing;
+    uint64_t if_version;
+    const struct wait *wait;
+
+    struct memory_note note; /* afterwards, where `ok` */
+    bool ok;
+    struct error err; /* ERR_NONE before */
+};
+
+/** The same for several: each is saved by itself, and their vectors are asked for together. */
+void memory_save_many(struct memory *m, struct memory_saving *saves, size_t count);
 NODISCARD bool memory_get(struct memory *m, const struct memory_who *who, const char *id,
                           const struct wait *w, struct memory_note *ret, struct error *err);
 NODISCARD bool memory_delete(struct memory *m, const struct memory_who *who, const char *id,
@@ -88,7 +111,21 @@ struct memory_query {
     int64_t since_wall_ns, until_wall_ns; /* of the last change; 0: no bound */
     bool shared;                          /* also what others share with this agent */
     size_t offset, limit;
+    const struct memory_question *question; /* `text` as a vector; NULL: the model is asked */
 };
+
+/** A question of a search by meaning, which the model may be asked together with others. */
+struct memory_question {
+    const char *agent, *text;
+    const struct wait *wait;
+
+    float *vector; /* afterwards, where `ok`: for free(); NULL when no model can be asked */
+    size_t dims;
+    bool ok;
+    struct error err; /* ERR_NONE before */
+};
+void memory_questions(struct memory *m, struct memory_question *questions, size_t count);
+
 struct memory_found {
     struct memory_note *notes; /* for memory_found_fini() */
     size_t count;

@@ -45,7 +45,9 @@ struct batch {
     struct memory_making making;
     struct memory_model model;
     struct vector at[MEMORY_EMBED_BATCH];
+    const char *texts[MEMORY_EMBED_BATCH]; /* theirs, as the model gets them */
     size_t count;
+    bool done;
 };
 
 static void batch_fini(struct batch *b)
@@ -173,43 +175,49 @@ static bool write_vectors(struct batch *b, struct vector *at, size_t count, cons
     return true;
 }
 
-/* The model is given @count texts; those that it refuses are asked for one by one. */
-static bool ask(struct batch *b, size_t begin, size_t count, struct error *err)
+static struct llm_embed_call call_of(struct batch *b, size_t begin, size_t count)
 {
-    const char *texts[MEMORY_EMBED_BATCH];
-    struct error why = ERROR_INIT;
-    float *floats = NULL;
-    size_t dims = 0;
-    bool ok;
-
-    for (size_t i = 0; i < count; i++) {
-        struct memory_row *row = &b->at[begin + i].row;
+    for (size_t i = begin; i < begin + count; i++) {
+        struct memory_row *row = &b->at[i].row;
 
         if (row->len > TEXT_BYTES)
             row->text[utf8_cut(row->text, row->len, TEXT_BYTES)] = '\0';
-        texts[i] = row->text;
+        b->texts[i] = row->text;
     }
-    if (!llm_embed(b->m->llm, b->agent, texts, count, b->w, &floats, &dims, &why)) {
-        if (why.code == ERR_INVALID && count > 1) {
-            for (size_t i = 0; i < count; i++)
-                if (!ask(b, begin + i, 1, err))
-                    return false;
-            return true;
-        }
-        if (why.code == ERR_INVALID && b->model.m) {
-            b->at[begin].refused = true;
-            return true;
-        }
-        if (err)
-            *err = why;
-        return false;
+    return (struct llm_embed_call){
+        .agent = b->agent, .texts = b->texts + begin, .count = count, .wait = b->w
+    };
+}
+
+/* What came of @call; texts that are refused are asked for one by one. */
+static bool take(struct batch *b, size_t begin, struct llm_embed_call *call, struct error *err)
+{
+    bool ok;
+
+    if (call->ok) {
+        if (call->dims < 1 || call->dims > MEMORY_DIMS_MAX)
+            ok = error_set(err, ERR_PROTOCOL, "the provider sent vectors of %zu numbers",
+                           call->dims);
+        else
+            ok = write_vectors(b, b->at + begin, call->count, call->rows, call->dims, err);
+        free(STEAL(call->rows));
+        return ok;
     }
-    if (dims < 1 || dims > MEMORY_DIMS_MAX)
-        ok = error_set(err, ERR_PROTOCOL, "the provider sent vectors of %zu numbers", dims);
-    else
-        ok = write_vectors(b, b->at + begin, count, floats, dims, err);
-    free(floats);
-    return ok;
+    if (call->err.code == ERR_INVALID && call->count > 1) {
+        for (size_t i = 0; i < call->count; i++) {
+            struct llm_embed_call one = call_of(b, begin + i, 1);
+
+            llm_embed_many(b->m->llm, &one, 1);
+            if (!take(b, begin + i, &one, err))
+                return false;
+        }
+        return true;
+    }
+    if (call->err.code == ERR_INVALID && b->model.m) {
+        b->at[begin].refused = true;
+        return true;
+    }
+    return error_set(err, call->err.code, "%s", call->err.text);
 }
 
 static bool point(struct memory_conn *c, const struct batch *b, struct vector *v, bool *ret_ours,
@@ -260,53 +268,108 @@ static bool store(struct batch *b, struct error *err)
     return true;
 }
 
-static bool run_batch(struct memory *m, const char *agent, const char *name, size_t *ret_done,
-                      const struct wait *w, struct error *err)
+static struct batch *batch_new(struct memory *m, const char *agent, const char *name,
+                               const struct wait *w)
 {
     struct batch *b = calloc(1, sizeof *b);
-    bool ok;
 
-    *ret_done = 0;
     if (!b)
-        return error_set(err, ERR_NOMEM, "vectors");
+        return NULL;
     b->m = m;
     b->agent = agent;
     b->name = name;
     b->w = w;
-    ok = pick(b, err) && (b->making.count == 0 || read_texts(b, err));
-    if (ok && b->count > 0) {
-        ok = ask(b, 0, b->count, err) && store(b, err);
-        *ret_done = ok ? b->count : 0;
-        provider_answered(m, ok);
-    }
+    return b;
+}
+
+static void batch_free(struct batch *b)
+{
+    if (!b)
+        return;
     batch_fini(b);
     free(b);
-    return ok;
+}
+
+/* The texts of all in as few requests as hold them.  @err: of the last that failed. */
+static bool run_batches(struct memory *m, struct batch **batches, size_t count, struct error *err)
+{
+    struct llm_embed_call calls[MEMORY_TOGETHER];
+    struct batch *asked[MEMORY_TOGETHER];
+    size_t n = 0, done = 0;
+    bool ok = true;
+
+    for (size_t i = 0; i < count; i++) {
+        struct batch *b = batches[i];
+
+        if (!pick(b, err) || (b->making.count > 0 && !read_texts(b, err))) {
+            ok = false;
+        } else if (b->count > 0) {
+            asked[n] = b;
+            calls[n++] = call_of(b, 0, b->count);
+        }
+    }
+    if (n > 0)
+        llm_embed_many(m->llm, calls, n);
+    for (size_t i = 0; i < n; i++) {
+        asked[i]->done = take(asked[i], 0, &calls[i], err) && store(asked[i], err);
+        done += asked[i]->done;
+    }
+    if (n > 0)
+        provider_answered(m, done > 0);
+    return ok && done == n;
 }
 
 bool memory_embed_notes(struct memory *m, const char *agent, unsigned batches, const struct wait *w,
                         struct error *err)
 {
     char name[MEMORY_MODEL_BYTES];
-    size_t done = MEMORY_EMBED_BATCH;
+    bool more = true, ok = true;
 
     if (!memory_can_embed(m, name))
         return true;
-    for (unsigned i = 0; i < batches && done == MEMORY_EMBED_BATCH; i++)
-        if (!run_batch(m, agent, name, &done, w, err))
-            return false;
-    return true;
+    for (unsigned i = 0; ok && more && i < batches; i++) {
+        struct batch *b = batch_new(m, agent, name, w);
+
+        ok = b ? run_batches(m, &b, 1, err) : error_set(err, ERR_NOMEM, "vectors");
+        more = ok && b->count == MEMORY_EMBED_BATCH;
+        batch_free(b);
+    }
+    return ok;
 }
 
-void memory_embed_soon(struct memory *m, const char *agent, const struct wait *w)
+/* The batch of @agent, if it has one already. */
+static struct batch *batch_of(struct batch **batches, size_t count, const char *agent)
 {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(batches[i]->agent, agent) == 0)
+            return batches[i];
+    return NULL;
+}
+
+void memory_embed_soon(struct memory *m, const struct memory_saving *saves, size_t count)
+{
+    struct batch *batches[MEMORY_TOGETHER];
+    struct wait soon[MEMORY_TOGETHER];
+    char name[MEMORY_MODEL_BYTES];
     int64_t now = clock_now_ns();
-    struct wait soon = memory_sooner(w, clock_add_ns(now, SOON_NS));
+    size_t n = 0;
     bool paused;
 
     pthread_mutex_lock(&m->lock);
     paused = now < m->embed_again_ns;
     pthread_mutex_unlock(&m->lock);
-    if (!paused)
-        UNCHECKED(memory_embed_notes(m, agent, 1, &soon, NULL)); /* it stays wanted */
+    if (paused || !memory_can_embed(m, name))
+        return;
+    for (size_t i = 0; i < count && n < MEMORY_TOGETHER; i++) {
+        const char *agent = saves[i].who.agent;
+
+        if (!saves[i].ok || batch_of(batches, n, agent))
+            continue;
+        soon[n] = memory_sooner(saves[i].wait, clock_add_ns(now, SOON_NS));
+        batches[n] = batch_new(m, agent, name, &soon[n]);
+        n += batches[n] != NULL;
+    }
+    UNCHECKED(run_batches(m, batches, n, NULL)); /* what fails stays wanted */
+    for (size_t i = 0; i < n; i++)
+        batch_free(batches[i]);
 }

@@ -183,8 +183,9 @@ struct wait memory_sooner(const struct wait *w, int64_t by_ns);
 /** Make vectors for up to @batches batches of notes of @agent that have none; the newest first. */
 NODISCARD bool memory_embed_notes(struct memory *m, const char *agent, unsigned batches,
                                   const struct wait *w, struct error *err);
-/** The same after a save: in a short while or not at all. */
-void memory_embed_soon(struct memory *m, const char *agent, const struct wait *w);
+/** One batch of each agent that has saved something, all in one go: in a short while or not at all.
+ */
+void memory_embed_soon(struct memory *m, const struct memory_saving *saves, size_t count);
 
 /** Slots that a transaction took from notes; given back once it is committed. */
 struct memory_freed {

@@ -2,8 +2,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernel/config.h"
 #include "kernel/llm.h"
 #include "kernel/memory_internal.h"
+
+bool memory_asks_model(const struct config *config)
+{
+    size_t i;
+    json_t *provider;
+
+    if (!config->memory.embed)
+        return false;
+    json_array_foreach (config->llm.providers, i, provider) {
+        const char *model = json_string_value(json_object_get(provider, "embed_model"));
+
+        if (model && *model)
+            return true;
+    }
+    return false;
+}
 
 bool memory_can_embed(struct memory *m, char name[MEMORY_MODEL_BYTES])
 {

@@ -1,5 +1,6 @@
 /* Searching by meaning: the question as a vector, and the notes whose vectors are the nearest. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernel/base/clock.h"
 #include "kernel/llm.h"
@@ -69,10 +70,53 @@ static bool scan_scope(struct memory *m, const struct memory_query *q, int64_t s
     return ok;
 }
 
+void memory_questions(struct memory *m, struct memory_question *questions, size_t count)
+{
+    struct llm_embed_call *calls = calloc(count, sizeof *calls);
+    char name[MEMORY_MODEL_BYTES];
+    bool can = memory_can_embed(m, name);
+
+    for (size_t i = 0; i < count; i++) {
+        struct memory_question *q = &questions[i];
+
+        q->vector = NULL;
+        q->ok = calls || error_set(&q->err, ERR_NOMEM, "the search");
+        if (calls)
+            calls[i] = (struct llm_embed_call){
+                .agent = q->agent, .texts = &q->text, .count = 1, .wait = q->wait
+            };
+    }
+    if (can && calls)
+        llm_embed_many(m->llm, calls, count);
+    for (size_t i = 0; can && calls && i < count; i++) {
+        questions[i].ok = calls[i].ok;
+        questions[i].err = calls[i].err;
+        questions[i].vector = calls[i].rows;
+        questions[i].dims = calls[i].dims;
+    }
+    free(calls);
+}
+
+/* Its vector, which may have been asked for already. */
+static bool vector_of(struct memory *m, const char *agent, const struct memory_query *q, bool anew,
+                      float **ret, size_t *ret_dims, const struct wait *w, struct error *err)
+{
+    const struct memory_question *known = q->question;
+
+    if (anew || !known || !known->vector)
+        return llm_embed(m->llm, agent, &q->text, 1, w, ret, ret_dims, err);
+    *ret_dims = known->dims;
+    *ret = calloc(known->dims, sizeof **ret);
+    if (!*ret)
+        return error_set(err, ERR_NOMEM, "the search");
+    memcpy(*ret, known->vector, known->dims * sizeof **ret);
+    return true;
+}
+
 /* The question as a vector, after what was missed has been made up for, as far as time allows. */
-static bool ask_question(struct memory *m, const char *agent, const char *text, const char *name,
-                         struct memory_model *model, float **ret_unit, const struct wait *w,
-                         struct error *err)
+static bool ask_question(struct memory *m, const char *agent, const struct memory_query *q,
+                         const char *name, struct memory_model *model, float **ret_unit,
+                         const struct wait *w, struct error *err)
 {
     for (int attempt = 0;; attempt++) {
         int64_t now = clock_now_ns();
@@ -83,8 +127,7 @@ static bool ask_question(struct memory *m, const char *agent, const char *text, 
         bool ok;
 
         UNCHECKED(memory_embed_notes(m, agent, MAKE_UP, &half, NULL));
-        ok = llm_embed(m->llm, agent, &text, 1, w, &floats, &dims, err);
-        if (!ok)
+        if (!vector_of(m, agent, q, attempt > 0, &floats, &dims, w, err))
             return false;
         {
             CLEANUP(memory_db_releasep) struct memory_conn *c = memory_db_reader(m->db, w, err);
@@ -119,7 +162,7 @@ bool memory_nearest(struct memory *m, const struct memory_who *who,
         return error_set(err, ERR_UNSUPPORTED,
                          "a search by meaning needs a model that makes vectors: set embed_model of "
                          "a provider in llm.providers, and memory.embed; or search by words");
-    ok = ask_question(m, who->agent, q->text, name, &model, &unit, w, err) &&
+    ok = ask_question(m, who->agent, q, name, &model, &unit, w, err) &&
          memory_best_init(&best, count, err);
     for (unsigned i = 0; ok && unit && i < scope_count; i++)
         ok = scan_scope(m, q, scopes[i], &model, unit, w, &best, &lost, err);

@@ -380,31 +380,56 @@ static bool save(struct save *s, struct error *err)
                      s->who->agent);
 }
 
-bool memory_save(struct memory *m, const struct memory_who *who, const char *id, const char *text,
-                 size_t len, const json_t *tags, enum memory_sharing sharing, uint64_t if_version,
-                 const struct wait *w, struct memory_note *ret, struct error *err)
+static bool save_one(struct memory *m, struct memory_saving *a, struct error *err)
 {
     struct save s = { .m = m,
-                      .who = who,
-                      .id = id,
-                      .text = text,
-                      .len = len,
-                      .sharing = sharing,
-                      .if_version = if_version,
-                      .w = w };
-    bool ok = check_text(&s, err) && (!tags || memory_tags(tags, &s.tags, err)) && save(&s, err);
+                      .who = &a->who,
+                      .id = a->id,
+                      .text = a->text,
+                      .len = a->len,
+                      .sharing = a->sharing,
+                      .if_version = a->if_version,
+                      .w = a->wait };
+    bool ok =
+        check_text(&s, err) && (!a->tags || memory_tags(a->tags, &s.tags, err)) && save(&s, err);
 
     json_decref(s.tags);
     memory_row_fini(&s.old);
     if (!ok)
         return false;
     memory_vector_freed(m, &s.freed);
-    memory_tell_pressure(m, who->agent, s.before, s.after);
-    memory_used(m, s.n, w);
-    memory_embed_soon(m, who->agent, w);
+    memory_tell_pressure(m, a->who.agent, s.before, s.after);
+    memory_used(m, s.n, a->wait);
+    a->note = s.note;
+    return true;
+}
+
+void memory_save_many(struct memory *m, struct memory_saving *saves, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        saves[i].ok = save_one(m, &saves[i], &saves[i].err);
+    memory_embed_soon(m, saves, count);
+}
+
+bool memory_save(struct memory *m, const struct memory_who *who, const char *id, const char *text,
+                 size_t len, const json_t *tags, enum memory_sharing sharing, uint64_t if_version,
+                 const struct wait *w, struct memory_note *ret, struct error *err)
+{
+    struct memory_saving a = { .who = *who,
+                               .id = id,
+                               .text = text,
+                               .len = len,
+                               .tags = tags,
+                               .sharing = sharing,
+                               .if_version = if_version,
+                               .wait = w };
+
+    memory_save_many(m, &a, 1);
+    if (!a.ok)
+        return error_set(err, a.err.code, "%s", a.err.text);
     if (ret)
-        *ret = s.note;
+        *ret = a.note;
     else
-        memory_note_fini(&s.note);
+        memory_note_fini(&a.note);
     return true;
 }

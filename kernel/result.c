@@ -17,7 +17,12 @@
 
 void result_init(struct result *r)
 {
-    *r = (struct result){ .count = 0 };
+    /* Not all the blocks: most answers have one, and there is a result for each call. */
+    r->blocks[0] = (struct result_block){ .data = BUF_INIT };
+    r->count = r->text_bytes = 0;
+    r->structured = NULL;
+    r->is_error = false;
+    r->code = ERR_NONE;
 }
 
 void result_fini(struct result *r)

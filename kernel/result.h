@@ -25,12 +25,12 @@ struct result_block {
 };
 
 struct result {
-    struct result_block blocks[RESULT_BLOCKS_MAX];
     size_t count;
     size_t text_bytes;  /* of all text blocks together */
     json_t *structured; /* owned; NULL, or what outputSchema describes */
     bool is_error;
-    enum error_code code; /* of an error */
+    enum error_code code;                          /* of an error */
+    struct result_block blocks[RESULT_BLOCKS_MAX]; /* those from `count` on are not initialised */
 };
 
 void result_init(struct result *r);

@@ -279,12 +279,18 @@ static struct syscall *take_locked(struct sched *s)
     return sc;
 }
 
+/* With whom it may be handled; NULL: with nobody. */
+static tool_batch_fn *batch_of(const struct syscall *sc)
+{
+    return sc->apart ? NULL : sc->tool->batch;
+}
+
 /* The next one if it may ride with those of @batch. */
 static struct syscall *take_rider_locked(struct sched *s, tool_batch_fn *batch)
 {
     struct syscall *sc = sched_order_first(&s->order, false);
 
-    if (!sc || sc->tool->batch != batch)
+    if (!sc || batch_of(sc) != batch)
         return NULL;
     sched_order_take(&s->order, sc);
     left_locked(s, sc);
@@ -299,9 +305,9 @@ static size_t take_batch_locked(struct sched *s, struct syscall **ret, size_t ma
 
     while (sc) {
         ret[count++] = sc;
-        if (count == max || !ret[0]->tool->batch)
+        if (count == max || !batch_of(ret[0]))
             break;
-        sc = take_rider_locked(s, ret[0]->tool->batch);
+        sc = take_rider_locked(s, batch_of(ret[0]));
     }
     return count;
 }

@@ -31,11 +31,12 @@ static const char schema[] =
     " PRIMARY KEY (space, key, version)) STRICT, WITHOUT ROWID;"
     "PRAGMA user_version=1;";
 
-/* Columns 0 to 6; the value itself when it has at most ?4 bytes. */
-#define COLUMNS                                                       \
-    "SELECT v.key, v.version, v.wall_ns, v.bytes, v.sha256, v.value," \
-    " CASE WHEN v.bytes <= ?4 THEN"                                   \
-    " (SELECT value FROM vals WHERE id = v.value) END FROM versions v "
+/* Columns 0 to 5; the value itself when it has at most ?4 bytes.  Column 6 where the key is asked
+ * for: each text costs an allocation. */
+#define COLUMNS_AND(more)                                                   \
+    "SELECT v.version, v.wall_ns, v.bytes, v.sha256, v.value, x.value" more \
+    " FROM versions v LEFT JOIN vals x ON v.bytes <= ?4 AND x.id = v.value "
+#define COLUMNS COLUMNS_AND("")
 
 static const struct {
     size_t offset;
@@ -55,9 +56,10 @@ static const struct {
          COLUMNS
          "WHERE v.space = ?1 AND v.key = ?2 AND v.wall_ns <= ?3 ORDER BY v.version DESC LIMIT 1"),
     STMT(next_key, false,
-         COLUMNS "WHERE v.space = ?1 AND v.key = (SELECT w.key FROM versions w WHERE w.space = ?1"
-                 " AND w.key >= ?2 ORDER BY w.key LIMIT 1)"
-                 " ORDER BY v.version DESC LIMIT 1"),
+         COLUMNS_AND(", v.key") "WHERE v.space = ?1 AND v.key = (SELECT w.key FROM versions w "
+                                "WHERE w.space = ?1"
+                                " AND w.key >= ?2 ORDER BY w.key LIMIT 1)"
+                                " ORDER BY v.version DESC LIMIT 1"),
     STMT(versions, false,
          COLUMNS "WHERE v.space = ?1 AND v.key = ?2 AND v.version < ?3 ORDER BY v.version DESC"),
     STMT(space_id, false, "SELECT id FROM spaces WHERE name = ?1"),

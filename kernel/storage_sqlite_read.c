@@ -10,25 +10,34 @@
 #define CHECK_EVERY  256u  /* keys of a list between two looks at the deadline */
 
 /* The columns of COLUMNS. */
-enum { AT_KEY, AT_VERSION, AT_WALL, AT_BYTES, AT_SHA, AT_VALUE_ID, AT_VALUE };
+enum { AT_VERSION, AT_WALL, AT_BYTES, AT_SHA, AT_VALUE_ID, AT_VALUE, AT_KEY };
+
+static void put_text(const void *text, size_t len, char *to, size_t size)
+{
+    len = text ? MIN(len, size - 1) : 0;
+    if (len > 0)
+        memcpy(to, text, len);
+    to[len] = '\0';
+}
 
 static void copy_text(sqlite3_stmt *row, int at, char *to, size_t size)
 {
     const void *text = sqlite3_column_text(row, at);
-    size_t len = MIN((size_t)sqlite3_column_bytes(row, at), size - 1);
 
-    if (text)
-        memcpy(to, text, len);
-    to[text ? len : 0] = '\0';
+    put_text(text, (size_t)sqlite3_column_bytes(row, at), to, size);
 }
 
-static void read_stat(sqlite3_stmt *row, struct storage_stat *ret)
+/* @key NULL: it is a column. */
+static void read_stat(sqlite3_stmt *row, const char *key, struct storage_stat *ret)
 {
     ret->version = (uint64_t)sqlite3_column_int64(row, AT_VERSION);
     ret->bytes = (uint64_t)sqlite3_column_int64(row, AT_BYTES);
     ret->wall_ns = sqlite3_column_int64(row, AT_WALL);
     ret->deleted = sqlite3_column_type(row, AT_VALUE_ID) == SQLITE_NULL;
-    copy_text(row, AT_KEY, ret->key, sizeof ret->key);
+    if (key)
+        put_text(key, strlen(key), ret->key, sizeof ret->key);
+    else
+        copy_text(row, AT_KEY, ret->key, sizeof ret->key);
     copy_text(row, AT_SHA, ret->sha256, sizeof ret->sha256);
 }
 
@@ -91,7 +100,7 @@ bool sqlite_stat(struct storage_backend *base, const char *space, const char *ke
     sqlite3_stmt *row = c ? find(c, space, key, version, at_wall_ns, -1, err) : NULL;
 
     if (row) {
-        read_stat(row, ret);
+        read_stat(row, key, ret);
         (void)sqlite3_reset(row);
     }
     if (c)
@@ -147,7 +156,7 @@ bool sqlite_read(struct storage_backend *base, const char *space, const char *ke
     bool ok = false;
 
     if (row) {
-        read_stat(row, ret);
+        read_stat(row, key, ret);
         ok = read_value(c, row, ret, offset, max, out, err);
         (void)sqlite3_reset(row);
     }
@@ -189,7 +198,7 @@ static bool next_key(struct sqlite_conn *c, const char *space, const char *from,
     rc = sqlite3_step(c->next_key);
     *ret_found = rc == SQLITE_ROW;
     if (*ret_found)
-        read_stat(c->next_key, ret);
+        read_stat(c->next_key, NULL, ret);
     (void)sqlite3_reset(c->next_key);
     return rc == SQLITE_ROW || rc == SQLITE_DONE || sqlite_failed(c, rc, "list", err);
 }
@@ -287,7 +296,7 @@ static bool list_versions(struct sqlite_conn *c, const char *space, const char *
         item = page_add(page, &cap, err);
         if (!item)
             return false;
-        read_stat(c->versions, item);
+        read_stat(c->versions, key, item);
     }
     return rc == SQLITE_DONE || sqlite_failed(c, rc, "versions", err);
 }

@@ -1,7 +1,9 @@
 #include "kernel/syscall.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernel/agent.h"
 #include "kernel/kernel_state.h"
@@ -15,13 +17,17 @@ struct syscall *syscall_new(enum syscall_class class, struct agent *agent, const
                             json_t *arguments, struct error *err)
 {
     static const struct json_field no_fields[] = { { .name = NULL } };
-    struct syscall *sc = calloc(1, ARGS_OFFSET + tool->args_size);
+    struct syscall *sc = malloc(ARGS_OFFSET + tool->args_size);
 
     if (!sc) {
         error_set(err, ERR_NOMEM, "call of %s", tool->name);
         return NULL;
     }
-    sc->args = (char *)sc + ARGS_OFFSET;
+    memset(sc, 0, offsetof(struct syscall, note));
+    sc->note[0] = '\0';
+    result_init(&sc->result);
+    error_clear(&sc->error);
+    sc->args = memset((char *)sc + ARGS_OFFSET, 0, tool->args_size);
     if (!json_fields_read(tool->fields ? tool->fields : no_fields, arguments, sc->args, err)) {
         error_prefix(err, "%s", tool->name);
         free(sc);
@@ -31,7 +37,6 @@ struct syscall *syscall_new(enum syscall_class class, struct agent *agent, const
     sc->agent = agent_ref(agent);
     sc->tool = tool;
     sc->json = json_incref(arguments);
-    result_init(&sc->result);
     cancel_init(&sc->cancel);
     atomic_init(&sc->stop, SYSCALL_STOP_NONE);
     atomic_init(&sc->completed, false);

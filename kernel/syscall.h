@@ -70,11 +70,10 @@ struct syscall {
     enum syscall_state state;
     int64_t submitted_ns, started_ns, ended_ns;
     int64_t waited_ns, served_ns; /* in the queue and in handlers, all its turns together */
-    struct result result;
-    struct error error; /* FAILED: why, also in result */
-    void *aside;        /* tool_call_yield(): what the handler left for its next turn */
+    void *aside;                  /* tool_call_yield(): what the handler left for its next turn */
     void (*aside_free)(void *aside);
     bool yielded;
+    bool apart;    /* it is in no batch: its tool says so, or its handler goes on with it */
     bool on_loop;  /* it runs there, and is not put aside */
     bool accepted; /* access said ask, and the person yes */
 
@@ -82,7 +81,6 @@ struct syscall {
     struct cancel cancel;
     atomic_int stop; /* enum syscall_stop: the first reason to stop wins */
     pthread_mutex_t note_lock;
-    char note[160]; /* guarded by note_lock; latest tool_call_note() */
 
     /* plumbing */
     struct kernel *kernel;
@@ -101,6 +99,12 @@ struct syscall {
     struct loop_timer timer; /* the deadline, while submitted */
     struct loop_post post;   /* way back to the loop */
     atomic_bool completed;
+
+    /* What is large comes last: a new call clears what lies before it, and no more than the
+     * beginning of each of these. */
+    char note[160]; /* guarded by note_lock; latest tool_call_note() */
+    struct result result;
+    struct error error; /* FAILED: why, also in result */
 };
 
 /** Reads @arguments (NULL is {}) with the tool's table into a fresh args struct.  ERR_INVALID: what

@@ -15,6 +15,7 @@
 #include "kernel/result.h"
 
 struct kernel;
+struct config;
 struct agent;
 struct syscall;
 struct tool_call;
@@ -47,8 +48,12 @@ struct tool_batched;
 
 /** Handles @count calls, 1 to TOOL_BATCH_MAX, in one go: for each sets `ok` and, where it failed,
  *  `err`.  The calls may be of different agents and of all tools that name this function.  Each has
- *  its own deadline and cancel token, and a failed or cancelled one must not spoil the others. */
+ *  its own deadline and cancel token, and a failed or cancelled one must not spoil the others.  One
+ *  may be put aside with what was done for it together with the others: its handler goes on. */
 typedef void tool_batch_fn(struct tool_batched *calls, size_t count);
+
+/** Whether a call with these arguments may be in a batch.  On the loop: must not wait. */
+typedef bool tool_rides_fn(const struct config *config, const void *args);
 
 #define TOOL_BATCH_MAX 32
 
@@ -65,6 +70,7 @@ struct tool {
     enum syscall_class class;
     tool_batch_fn *batch; /* NULL, or what handles several waiting calls at once, as they are there:
                              nobody waits for more.  A single one still goes to `handler`. */
+    tool_rides_fn *rides; /* NULL: all do */
 };
 
 /** One family, as a group that `--tools` picks: toolset_terminal. */
@@ -133,7 +139,7 @@ bool tool_call_preempted(const struct tool_call *call);
 
 /** Put the call aside.  The handler lets go of everything of the call and returns true at once.
  * @state (not NULL) is the kernel's until the next tool_call_resume(); @state_free, any thread,
- * releases it when that never comes.  Returns true.  Not in a batch. */
+ * releases it when that never comes.  Returns true. */
 bool tool_call_yield(struct tool_call *call, void *state, void (*state_free)(void *state));
 
 /** Take back what was put aside: the caller's from here on.  NULL when nothing was. */

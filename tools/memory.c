@@ -77,20 +77,67 @@ static const struct json_field save_fields[] = {
     { .name = NULL },
 };
 
-static bool memory_save_tool(struct tool_call *call, const void *args, struct error *err)
+static struct memory_saving saving_of(const struct tool_call *call, const struct save_args *a)
 {
-    const struct save_args *a = args;
-    struct memory *m = kernel_memory(call->kernel, err);
-    struct memory_who who = who_asks(call);
-    struct memory_note note;
+    return (struct memory_saving){ .who = who_asks(call),
+                                   .id = a->id && *a->id ? a->id : NULL,
+                                   .text = a->text.data,
+                                   .len = a->text.len,
+                                   .tags = a->tags,
+                                   .sharing = (enum memory_sharing)a->share,
+                                   .wait = &call->wait };
+}
+
+static bool answer_saved(struct tool_call *call, struct memory_saving *saved, struct error *err)
+{
     bool ok;
 
-    if (!m || !memory_save(m, &who, a->id && *a->id ? a->id : NULL, a->text.data, a->text.len,
-                           a->tags, (enum memory_sharing)a->share, 0, &call->wait, &note, err))
-        return false;
-    ok = result_printf(call->result, err, "saved %s v%" PRIu64, note.id, note.version);
-    memory_note_fini(&note);
+    if (!saved->ok)
+        return error_set(err, saved->err.code, "%s", saved->err.text);
+    ok =
+        result_printf(call->result, err, "saved %s v%" PRIu64, saved->note.id, saved->note.version);
+    memory_note_fini(&saved->note);
     return ok;
+}
+
+static bool memory_save_tool(struct tool_call *call, const void *args, struct error *err)
+{
+    struct memory *m = kernel_memory(call->kernel, err);
+    struct memory_saving saving = saving_of(call, args);
+
+    if (!m)
+        return false;
+    memory_save_many(m, &saving, 1);
+    return answer_saved(call, &saving, err);
+}
+
+/* Without a model they gain nothing from one another. */
+static bool save_rides(const struct config *config, const void *args)
+{
+    (void)args;
+    return memory_asks_model(config);
+}
+
+/* Saves that waited together: one request for all their vectors. */
+static void memory_save_together(struct tool_batched *calls, size_t count)
+{
+    struct memory_saving *saves = calloc(count, sizeof *saves);
+    struct error err = ERROR_INIT;
+    struct memory *m = kernel_memory(calls[0].call.kernel, &err);
+
+    if (m && !saves)
+        error_set(&err, ERR_NOMEM, "%zu saves", count);
+    for (size_t i = 0; i < count; i++) {
+        calls[i].err = err;
+        if (saves)
+            saves[i] = saving_of(&calls[i].call, calls[i].args);
+    }
+    if (m && saves) {
+        memory_save_many(m, saves, count);
+        for (size_t i = 0; i < count; i++)
+            calls[i].ok = answer_saved(&calls[i].call, &saves[i], &calls[i].err);
+    }
+    free(saves);
 }
 
 /* ---- memory_search ---- */
@@ -238,9 +285,9 @@ static bool answer_found(struct tool_call *call, const struct search_args *a,
     return result_text(call->result, out.data, out.len, "ask for fewer with \"limit\"", err);
 }
 
-static bool memory_search_tool(struct tool_call *call, const void *args, struct error *err)
+static bool search(struct tool_call *call, const struct search_args *a,
+                   const struct memory_question *question, struct error *err)
 {
-    const struct search_args *a = args;
     struct memory *m = kernel_memory(call->kernel, err);
     struct memory_who who = who_asks(call);
     struct memory_query q = { .text = a->text,
@@ -248,7 +295,8 @@ static bool memory_search_tool(struct tool_call *call, const void *args, struct 
                               .tags = a->tags,
                               .shared = a->shared,
                               .offset = (size_t)a->offset,
-                              .limit = (size_t)a->limit };
+                              .limit = (size_t)a->limit,
+                              .question = question };
     struct memory_found found;
     bool ok;
 
@@ -259,6 +307,72 @@ static bool memory_search_tool(struct tool_call *call, const void *args, struct 
     ok = answer_found(call, a, &found, err);
     memory_found_fini(&found);
     return ok;
+}
+
+static void question_free(void *question)
+{
+    struct memory_question *q = question;
+
+    if (!q)
+        return;
+    free(q->vector);
+    free(q);
+}
+
+static bool memory_search_tool(struct tool_call *call, const void *args, struct error *err)
+{
+    struct memory_question *question = tool_call_resume(call);
+    bool ok = search(call, args, question, err);
+
+    question_free(question);
+    return ok;
+}
+
+/* Only the model is better asked together. */
+static bool search_rides(const struct config *config, const void *args)
+{
+    const struct search_args *a = args;
+
+    return a->semantic && a->text && *a->text && memory_asks_model(config);
+}
+
+/* Searches by meaning that waited together: one request for the vectors of their questions.  Then
+ * each goes on by itself. */
+static void memory_search_together(struct tool_batched *calls, size_t count)
+{
+    struct memory_question *questions = calloc(count, sizeof *questions);
+    struct error err = ERROR_INIT;
+    struct memory *m = kernel_memory(calls[0].call.kernel, &err);
+
+    if (m && !questions)
+        error_set(&err, ERR_NOMEM, "%zu searches", count);
+    for (size_t i = 0; i < count; i++) {
+        calls[i].err = err;
+        if (questions)
+            questions[i] = (struct memory_question){
+                .agent = agent_name(calls[i].call.agent),
+                .text = ((const struct search_args *)calls[i].args)->text,
+                .wait = &calls[i].call.wait,
+            };
+    }
+    if (m && questions)
+        memory_questions(m, questions, count);
+    for (size_t i = 0; m && questions && i < count; i++) {
+        struct memory_question *mine = malloc(sizeof *mine);
+
+        calls[i].err = questions[i].err;
+        if (!questions[i].ok || !mine) {
+            if (questions[i].ok)
+                error_set(&calls[i].err, ERR_NOMEM, "the search");
+            free(questions[i].vector);
+            free(mine);
+            continue;
+        }
+        *mine = questions[i];
+        mine->wait = NULL; /* of this turn */
+        calls[i].ok = tool_call_yield(&calls[i].call, mine, question_free);
+    }
+    free(questions);
 }
 
 /* ---- memory_get, memory_delete ---- */
@@ -340,7 +454,9 @@ static const struct tool tools[] = {
       .args_size = sizeof(struct save_args),
       .flags = TOOL_DESTROYS,
       .class = SYSCALL_MEMORY,
-      .handler = memory_save_tool },
+      .handler = memory_save_tool,
+      .batch = memory_save_together,
+      .rides = save_rides },
     { .name = "memory_search",
       .title = "Search notes",
       .description =
@@ -349,7 +465,9 @@ static const struct tool tools[] = {
       .args_size = sizeof(struct search_args),
       .flags = TOOL_READS,
       .class = SYSCALL_MEMORY,
-      .handler = memory_search_tool },
+      .handler = memory_search_tool,
+      .batch = memory_search_together,
+      .rides = search_rides },
     { .name = "memory_get",
       .title = "Read a note",
       .description = "Show a whole note.",

@@ -198,6 +198,17 @@ bool llm_embed(struct llm *l, const char *agent, const char *const *texts, size_
     return true;
 }
 
+/** One request: what a call of it is refused for is not told of the others. */
+void llm_embed_many(struct llm *l, struct llm_embed_call *calls, size_t count)
+{
+    int before = atomic_load(&l->calls);
+
+    for (size_t i = 0; i < count; i++)
+        calls[i].ok = llm_embed(l, calls[i].agent, calls[i].texts, calls[i].count, calls[i].wait,
+                                &calls[i].rows, &calls[i].dims, &calls[i].err);
+    atomic_store(&l->calls, before + 1);
+}
+
 /* ---- a place ---- */
 
 struct place {

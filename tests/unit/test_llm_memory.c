@@ -115,6 +115,42 @@ static void vectors_come_or_do_not(void **state)
     }
 }
 
+static void vectors_of_several_calls_come_or_do_not(void **state)
+{
+    static const char *const texts[] = { "one", "two" };
+    int64_t output = 1;
+    uint64_t reserved;
+    (void)state;
+
+    fake_start("{\"providers\": [{\"name\": \"v\", \"kind\": \"openai\", \"embed_model\": \"e\", "
+               "\"base_url\": \"https://two.example\"}]}");
+    /* Or the first that finds no memory for its account would not be in the request. */
+    assert_true(llm_account_reserve(fake.llm->accounts, "x", 0, &output, &reserved, NULL));
+    FAULT_EACH(n)
+    {
+        struct wait w;
+        struct llm_embed_call calls[2];
+
+        fault_disarm();
+        fake_rewind();
+        w = fake_wait(100);
+        for (size_t i = 0; i < 2; i++)
+            calls[i] =
+                (struct llm_embed_call){ .agent = "x", .texts = &texts[i], .count = 1, .wait = &w };
+        fake_step((struct fake_step){
+            .status = 200, .body = "{\"data\":[{\"embedding\":[1]},{\"embedding\":[2]}]}" });
+        fault_arm(n);
+        llm_embed_many(fake.llm, calls, 2);
+        FAULT_DONE(n);
+        for (size_t i = 0; i < 2; i++) {
+            if (!calls[i].ok && calls[i].err.code != ERR_NOMEM)
+                fail_msg("allocation %u: %s: %s", n, error_code_name(calls[i].err.code),
+                         calls[i].err.text);
+            free(calls[i].rows);
+        }
+    }
+}
+
 static void a_job_starts_or_does_not(void **state)
 {
     struct llm_request request;
@@ -166,6 +202,7 @@ int main(void)
         WITH_FAKE(survives_every_allocation_failure),
         cmocka_unit_test(is_made_whole_or_not_at_all),
         WITH_FAKE(vectors_come_or_do_not),
+        WITH_FAKE(vectors_of_several_calls_come_or_do_not),
         WITH_FAKE(a_job_starts_or_does_not),
     };
 

@@ -108,6 +108,29 @@ static void a_batch_is_a_run_of_compatible_ones_in_order(void **state)
     assert_int_equal(sched_pop_batch(s, 0, got, 8, &count), SCHED_TIMEOUT);
 }
 
+static void who_stands_apart_is_in_no_batch(void **state)
+{
+    static const struct tool put = { .name = "put", .batch = batch_a };
+    static const bool apart[] = { false, false, true, true, false };
+    static const size_t want[] = { 2, 1, 1, 1 };
+    CLEANUP(freep) struct syscall *sc = calls(ARRAY_LEN(apart), &put);
+    CLEANUP(sched_freep) struct sched *s = queue(10, 9);
+    struct syscall *got[8];
+    size_t count, next = 0;
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(apart); i++) {
+        sc[i].apart = apart[i];
+        assert_int_equal(sched_push(s, &sc[i]), SCHED_OK);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+        assert_int_equal(sched_pop_batch(s, 0, got, 8, &count), SCHED_OK);
+        assert_int_equal(count, want[i]);
+        for (size_t j = 0; j < count; j++)
+            assert_ptr_equal(got[j], &sc[next++]);
+    }
+}
+
 static void a_batch_keeps_its_bound_and_takes_one_place_among_the_slow(void **state)
 {
     static const struct tool put = { .name = "put", .batch = batch_a };
@@ -246,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_batch_is_a_run_of_compatible_ones_in_order),
+        cmocka_unit_test(who_stands_apart_is_in_no_batch),
         cmocka_unit_test(a_batch_keeps_its_bound_and_takes_one_place_among_the_slow),
         cmocka_unit_test(requeued_ones_go_to_the_end_whatever_the_capacity),
         cmocka_unit_test(requeue_refuses_who_is_to_stop_and_when_closed),
