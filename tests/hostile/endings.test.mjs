@@ -55,7 +55,7 @@ test('9: a daemon does not survive the server', async () => {
   assert.ok(all.some((pid) => comm(pid) === 'probe-daemon'));
   const servers = target.servers();
   assert.equal((await target.raw.close()).code, 0);
-  await eventually(() => !all.some(alive), 'everything that was started', 2000);
+  await eventually(() => !all.some(alive), 'everything that was started');
   target.leftNothing(servers);
   fs.rmSync(target.dir, { recursive: true });
 });

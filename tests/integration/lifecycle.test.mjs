@@ -8,7 +8,9 @@ import path from 'node:path';
 import { AIOS, alive, cgroupsOf, checkpointNames, descendants, environment, eventually, good, handleIn,
   home, mountsOf, output, Raw, serverNames, textOf } from './support.mjs';
 
-const END_MS = 2000; // longer an end must not take
+// It takes far less than a second, and on a busy machine some; the programs that it ends are deaf and
+// sleep for minutes.
+const END_MS = 20000;
 
 const aios = (dir, ...args) =>
   spawnSync(AIOS, args, { env: environment(dir), encoding: 'utf8', timeout: 60000, maxBuffer: 256 << 20 });
@@ -95,7 +97,7 @@ test('kill -9 of a busy server ends every process, and the next server clears th
   const { raw, name, processes } = await busy(dir);
   raw.child.kill('SIGKILL');
   assert.equal((await raw.ended).signal, 'SIGKILL');
-  await eventually(() => !processes.some(alive), 'its processes end', 5000);
+  await eventually(() => !processes.some(alive), 'its processes end');
   assert.deepEqual(mountsOf(dir), []);
   const next = await start({ dir });
   await create(next);
@@ -107,16 +109,20 @@ test('kill -9 of a busy server ends every process, and the next server clears th
 
 test('kill -9 in the middle of a snapshot, while the programs are held, ends them all the same', async () => {
   const dir = home();
-  const raw = await start({ dir });
-  good(await raw.call('terminal_run', { background: true, command: 'sleep 325' }));
-  output(await raw.call('terminal_run', { command: 'head -c 400M /dev/zero | tr "\\0" x > large' }));
-  const processes = descendants(raw.child.pid);
-  raw.send({ id: 'save', method: 'tools/call', params: { name: 'computer_snapshot', arguments: { action: 'save' } } });
-  await eventually(() => checkpointNames(dir).some((name) => name.startsWith('.new-')), 'the copy begins');
-  raw.child.kill('SIGKILL');
-  await raw.ended;
-  assert.equal(raw.messages.length, 0, 'the copy was faster');
-  await eventually(() => !processes.some(alive), 'its processes end', 5000);
+  for (let attempt = 0, answers = 1; answers > 0; attempt++) { // the copy may be faster than we look
+    assert.ok(attempt < 20);
+    const raw = await start({ dir });
+    good(await raw.call('terminal_run', { background: true, command: 'sleep 325' }));
+    output(await raw.call('terminal_run', { command: 'head -c 400M /dev/zero | tr "\\0" x > large' }));
+    const processes = descendants(raw.child.pid);
+    const had = checkpointNames(dir);
+    raw.send({ id: 'save', method: 'tools/call', params: { name: 'computer_snapshot', arguments: { action: 'save' } } });
+    await eventually(() => checkpointNames(dir).some((name) => !had.includes(name)), 'the copy begins', 60000);
+    raw.child.kill('SIGKILL');
+    await raw.ended;
+    answers = raw.messages.length;
+    await eventually(() => !processes.some(alive), 'its processes end');
+  }
   const next = await start({ dir });
   await create(next);
   await eventually(() => checkpointNames(dir).every((name) => !name.startsWith('.')), 'the half copy goes');

@@ -216,11 +216,17 @@ test('bash job control, here documents and process substitution work in a termin
   await inComputer(async ({ call, computer }) => {
     const started = await call('terminal_run', { argv: ['bash', '--norc', '-i'], pty: true, computer, env: { PS1: 'ready> ' } });
     const run = /r_[0-9a-z]{20,}/.exec(good(started))[0];
-    const type = async (text) => good(await call('terminal_write', { run, text: text + '\n' }));
-    await type('sleep 100 &');
-    assert.match(await type('jobs'), /\[1\]\+\s+Running\s+sleep 100/);
-    assert.match(await type('kill %1; wait; paste <(seq 2) <(seq 3 4)'), /1\s+3\n2\s+4/);
-    assert.match(good(await call('terminal_write', { run, keys: ['C-d'] })), /exit/);
+    const type = async (what, pattern) => {
+      let text = good(await call('terminal_write', { run, ...what }));
+      for (const end = Date.now() + 60000; !pattern.test(text);) {
+        assert.ok(Date.now() < end, text);
+        text = good(await call('terminal_read', { run, wait_ms: 1000 }));
+      }
+    };
+    await type({ text: 'sleep 100 &\n' }, /\[1\] \d+\nready>/);
+    await type({ text: 'jobs\n' }, /\[1\]\+\s+Running\s+sleep 100/);
+    await type({ text: 'kill %1; wait; paste <(seq 2) <(seq 3 4)\n' }, /1\s+3\n2\s+4/);
+    await type({ keys: ['C-d'] }, /exit code/);
   });
 });
 

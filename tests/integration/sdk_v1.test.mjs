@@ -394,11 +394,11 @@ test('moves files between the host and a computer where the client\'s roots allo
 test('reports progress during a long call, which keeps a short client timeout from striking', async () => {
   await withV1(async ({ client }) => {
     const seen = [];
-    const result = await client.callTool({ name: 'terminal_run', arguments: { command: 'sleep 6.5; echo done' } },
-      undefined, { onprogress: (p) => seen.push(p), timeout: 6000, resetTimeoutOnProgress: true });
+    const result = await client.callTool({ name: 'terminal_run', arguments: { command: 'sleep 12.5; echo done' } },
+      undefined, { onprogress: (p) => seen.push(p), timeout: 12000, resetTimeoutOnProgress: true });
     assert.equal(output(result), 'done');
     assert.ok(seen.length >= 1, 'no progress');
-    assert.match(seen[0].message, /sleep 6\.5/);
+    assert.match(seen[0].message, /sleep 12\.5/);
     for (let i = 1; i < seen.length; i++) assert.ok(seen[i].progress > seen[i - 1].progress);
   });
 });
@@ -458,16 +458,16 @@ const asking = {
       { tool: 'terminal_run', args: { command: 'echo *' }, decision: 'ask' },
       { tool: 'computer_list', decision: 'ask' },
     ],
-    ask_timeout_s: 1,
   },
 };
+const impatient = { access: { ...asking.access, ask_timeout_s: 1 } };
 
 // A client whose person answers each question by @answer.
-const withPerson = async (answer, body) => {
+const withPerson = async (answer, body, config = asking) => {
   const { ElicitRequestSchema } = await load('@modelcontextprotocol/sdk/types.js');
   const questions = [];
   const options = {
-    config: asking,
+    config,
     capabilities: { elicitation: {} },
     prepare: (client) => client.setRequestHandler(ElicitRequestSchema, async ({ params }) => {
       questions.push(params);
@@ -510,7 +510,7 @@ test('takes silence, and a client that cannot ask, for no', async () => {
     const no = await call('computer_list');
     assert.equal(no.isError, true);
     assert.match(textOf(no), /there was no answer within 1 s/);
-  });
+  }, impatient);
   await withV1(async ({ call }) => {
     const no = await call('computer_list');
     assert.equal(no.isError, true);

@@ -251,7 +251,7 @@ static void a_long_line_is_taken(void **state)
 /* A kernel that takes nothing more. */
 static void a_question_that_cannot_be_sent_ends_the_connection(void **state)
 {
-    struct aios_tool_query query = { .tool = "t", .timeout_ms = 50 };
+    struct aios_tool_query query = { .tool = "t", .timeout_ms = 1000 };
     size_t len = 4 << 20;
     char *arguments = malloc(len + 16);
     int pair[2];

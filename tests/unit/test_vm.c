@@ -18,7 +18,7 @@
 #include "vmctl/vm.h"
 
 #define PATIENCE_MS 20000
-#define SHORT_MS    50
+#define SHORT_MS    2000 /* in which a process has started */
 
 #define GREETING                                                                       \
     "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, " \

@@ -62,5 +62,5 @@ for attempt in range(600):
         break
     except subprocess.TimeoutExpired:
         pass
-assert p.returncode == 143, p.returncode
+assert p.returncode in (143, 137), p.returncode # by the first, or by the second if that was faster
 PYTHON
