@@ -15,7 +15,7 @@
 #include "tests/support/http_script.h"
 
 #define KEY     "Zx9-secret-Q7w8e9r0t1"
-#define IDLE_MS 400
+#define IDLE_MS 1000
 
 /* Parts of a stream for either kind: [0] OpenAI, [1] Anthropic. */
 static const char *const begins[2] = {

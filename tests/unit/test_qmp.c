@@ -14,7 +14,7 @@
 #include "vmctl/qmp_message.h"
 
 #define PATIENCE_MS 20000 /* nothing takes that long; it only ends what hangs */
-#define SHORT_MS    300 /* in which what is asked has been sent */
+#define SHORT_MS    300   /* in which what is asked has been sent */
 #define STEPS       24
 
 #define GREETING                                                                       \

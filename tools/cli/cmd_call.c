@@ -14,6 +14,7 @@
 
 struct call_command {
     const char *config_path;
+    const char *socket, *agent; /* NULL: not given */
     const char *folder;
     bool json, list, tool_help;
     char *const *server; /* NULL-terminated, or NULL: our own */
@@ -28,6 +29,9 @@ static const struct cli_option options[] = {
     { "out", "DIR", "where images and sounds are saved (default: the current folder)" },
     { "json", NULL, "print the whole result as one JSON line, saving nothing" },
     { "config", "FILE", "configuration file of the server, instead of the user's own" },
+    { "connect", "SOCKET",
+      "call the server that listens there (`aios serve`; \"\" for its usual place)" },
+    { "agent", "NAME", "who calls, in access rules and the audit (default: default)" },
     { "server", "COMMAND …", "the server to start instead of `aios mcp`: all words that follow" },
     { NULL },
 };
@@ -36,8 +40,9 @@ static const struct cli_command command = {
     .name = "call",
     .synopsis = "TOOL [key=value …] [OPTIONS]   or   aios call -   or   aios call --list",
     .about =
-        "Starts an MCP server, calls one tool and prints the text of its answer; images\n"
-        "become files, which are named. `aios call TOOL --help` tells what the tool takes.\n"
+        "Starts an MCP server, or connects to one that runs, calls one tool and prints the\n"
+        "text of its answer; images become files, which are named. `aios call TOOL --help`\n"
+        "tells what the tool takes.\n"
         "\n"
         "  key=VALUE   JSON when it is valid JSON (5, true, [\"a\"]), else a string; always a\n"
         "              string where the tool wants one\n"
@@ -67,6 +72,10 @@ static bool on_option(void *arg, const char *name, const char *value, struct err
         c->folder = value;
     else if (strcmp(name, "config") == 0)
         c->config_path = value;
+    else if (strcmp(name, "connect") == 0)
+        c->socket = value;
+    else if (strcmp(name, "agent") == 0)
+        c->agent = value;
     return true;
 }
 
@@ -115,11 +124,22 @@ static bool read_words(struct call_command *c, int argc, char **argv, bool *ret_
 
 static bool start(struct call_command *c, int64_t deadline_ns, struct error *err)
 {
-    const char *own[] = { "/proc/self/exe", "mcp", "--no-pool", NULL, NULL, NULL };
+    const char *own[9] = { "/proc/self/exe", "mcp" };
+    size_t n = 2;
 
+    if (c->socket) {
+        own[n++] = "--connect";
+        own[n++] = c->socket;
+    } else {
+        own[n++] = "--no-pool";
+    }
     if (c->config_path) {
-        own[3] = "--config";
-        own[4] = c->config_path;
+        own[n++] = "--config";
+        own[n++] = c->config_path;
+    }
+    if (c->agent) {
+        own[n++] = "--agent";
+        own[n++] = c->agent;
     }
     c->client = call_client_new(c->server ? (const char *const *)c->server : own, deadline_ns, err);
     return c->client != NULL;
@@ -262,6 +282,11 @@ int cli_call(int argc, char **argv)
     c.words = calloc((size_t)argc + 1, sizeof *c.words);
     ok = c.words || error_set(&err, ERR_NOMEM, "arguments");
     ok = ok && cut_server(&c, &argc, argv, &err) && read_words(&c, argc, argv, &helped, &err);
+    if (ok && !helped && (c.socket != NULL) + (c.config_path != NULL) + (c.server != NULL) > 1)
+        ok = error_set(&err, ERR_INVALID, "of --connect, --config and --server only one is taken");
+    if (ok && !helped && c.agent && c.server)
+        ok =
+            error_set(&err, ERR_INVALID, "--agent is given to `aios mcp`; --server starts another");
     if (ok && !helped && c.word_count == 0 && !c.list)
         ok = error_set(&err, ERR_INVALID, "which tool? `aios call --list` names them");
     if (!ok)

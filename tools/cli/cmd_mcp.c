@@ -47,7 +47,9 @@ static const struct cli_option options[] = {
       "carry the conversation to the server that listens there (`aios serve`; \"\" for its usual "
       "place) instead of being one" },
     { "agent", "NAME", "who the calls are for, in access rules and the audit (default: default)" },
-    { "tools", "GROUPS", "offer only these, comma separated: computer,terminal,code,file" },
+    { "tools", "GROUPS",
+      "offer these groups alone, comma separated, such as computer,terminal,code,file; browser, "
+      "document and desktop are offered only so" },
     { "no-pool", NULL, "prepare no sandboxes ahead" },
     { "log", "LEVEL", "error, warn, info or debug, on standard error" },
     { NULL },
@@ -60,7 +62,10 @@ static const struct cli_command command = {
         "Serves the Model Context Protocol (2024-11-05 to 2026-07-28) on standard input and "
         "output.\n"
         "An LLM host starts it; tools/dev/demo prints the entry for the host's configuration.\n"
-        "Ends with its input; nothing that it started outlives it.",
+        "Ends with its input; nothing that it started outlives it.\n"
+        "\n"
+        "Exit codes: 0 its input has ended, or SIGTERM came; 1 it could not start, or lost the\n"
+        "server that it was connected to (standard error says why); 2 wrong usage.",
     .options = options,
 };
 

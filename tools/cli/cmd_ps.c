@@ -115,7 +115,9 @@ static const struct cli_command command = {
         "until\n"
         "their next call (swapped), their memory in MiB, since when they are idle, whose they "
         "are,\n"
-        "and the server's process.",
+        "and the server's process.\n"
+        "\n"
+        "Exit codes: 0 success; 1 failed; 2 wrong usage.",
     .options = options,
 };
 

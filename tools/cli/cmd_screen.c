@@ -15,7 +15,10 @@ static const struct cli_command command = {
     .synopsis = "COMPUTER [FILE]",
     .about = "Writes what the screen of a computer shows as PNG: into FILE, or COMPUTER.png; \"-\" "
              "is\n"
-             "standard output. `aios ps` lists the computers of running servers.",
+             "standard output. `aios ps` lists the computers of running servers.\n"
+             "\n"
+             "Exit codes: 0 success; 1 there is no such computer, or it has no screen; 2 wrong "
+             "usage.",
     .options = options,
 };
 

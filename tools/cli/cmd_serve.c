@@ -50,7 +50,10 @@ static const struct cli_command command = {
         "has.\n"
         "Connects only who is the same user, root, or named in serve.users.  SIGHUP takes the\n"
         "queues' policies from the configuration anew.  Ends with SIGTERM or SIGINT; nothing that\n"
-        "it started outlives it.",
+        "it started outlives it.\n"
+        "\n"
+        "Exit codes: 0 it was ended; 1 it could not start (standard error says why); 2 wrong "
+        "usage.",
     .options = options,
 };
 

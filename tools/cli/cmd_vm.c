@@ -28,7 +28,9 @@ static const struct cli_command command = {
     .about = "Lists the virtual machines of this user's running servers like `aios ps`, and the\n"
              "templates on disk that new ones start from. They may be removed at any time: the "
              "next\n"
-             "machine of that image then boots once.",
+             "machine of that image then boots once.\n"
+             "\n"
+             "Exit codes: 0 success; 1 failed; 2 wrong usage.",
     .options = options,
 };
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -43,7 +44,8 @@ def indent(text, mark):
 
 
 def show(title, server, name, arguments, expect=None):
-    """Call a tool and print request, answer and time.  `expect`: text that must be in the answer."""
+    """Call a tool and print request, answer and time.  `expect`: text that must be in the answer,
+    which must be no failure."""
     answer, ms = server.request("tools/call", {"name": name, "arguments": arguments})
     result = answer.get("result")
     if result is None:
@@ -54,8 +56,8 @@ def show(title, server, name, arguments, expect=None):
     print(indent(f"{name} {json.dumps(arguments)}", "  > "))
     print(RED if failed else "", end="")
     print(indent(text if len(text) < 2000 else text[:2000] + " …", "  < "), end=f"{END}\n")
-    if expect is not None and expect not in text:
-        sys.exit(f"demo: expected {expect!r} in this answer")
+    if failed or (expect is not None and expect not in text):
+        sys.exit(f"demo: expected {expect or 'a success'!r} in this answer")
     return result
 
 
@@ -90,7 +92,7 @@ def main(program):
     show("A connection that no rule allows", server, "terminal_run",
          {"command": "curl -sS -m 5 http://example.com/ || "
                      "python3 -c \"import urllib.request as u; u.urlopen('http://example.com/')\" "
-                     "2>&1 | tail -n 1"}, "example.com")
+                     "2>&1 | tail -n 1"}, "no network rule allows example.com:80")
     fork = show("Copy the computer: the same files, a life of its own", server, "computer_create",
                 {"from": "default"})
     copy = fork["structuredContent"]["computer"]
@@ -102,6 +104,8 @@ def main(program):
     show("What there is now", server, "computer_list", {}, copy)
     started = time.monotonic()
     code = server.close()
+    if code != 0:
+        sys.exit(f"demo: the server ended with code {code}")
     print(f"\n{GREEN}The server ended with code {code} "
           f"{(time.monotonic() - started) * 1000:.0f} ms after its input, and nothing is left.{END}")
     configuration(os.path.realpath(program))
@@ -116,7 +120,7 @@ def configuration(program):
 
 {BOLD}Claude Desktop{END}  claude_desktop_config.json (Settings, Developer, Edit Config)
 {BOLD}Cursor{END}          ~/.cursor/mcp.json
-{BOLD}Claude Code{END}     .mcp.json in a project, or: claude mcp add aios -- {program} mcp
+{BOLD}Claude Code{END}     .mcp.json in a project, or: claude mcp add aios -- {shlex.quote(program)} mcp
 {indent(hosts, "  ")}
 
 {BOLD}VS Code{END}  .vscode/mcp.json
@@ -124,7 +128,7 @@ def configuration(program):
 
 {BOLD}Codex{END}  ~/.codex/config.toml
   [mcp_servers.aios]
-  command = "{program}"
+  command = {json.dumps(program)}
   args = ["mcp"]
   tool_timeout_sec = 60""")
 

@@ -64,3 +64,22 @@ err_has "a quote is not closed"
 out_has "and goes on"
 err_has "/no/such/file"
 expect 0 "$AIOS" call - </dev/null
+
+# One that runs is connected to; what was made there stays there.
+expect 1 "$AIOS" call computer_list --connect ""
+err_has "aios serve"
+mkfifo listening
+"$AIOS" serve >served 2>listening &
+serving=$!
+trap 'kill "$serving" 2>"$err" || :; rm -rf "$place"' EXIT
+exec 4<listening
+read -r line <&4
+case $line in *listening*) ;; *) fail "it says: $line" ;; esac
+expect 0 "$AIOS" call terminal_run command='echo kept >f' --connect "" --agent alice
+expect 0 "$AIOS" call terminal_run command='cat f' --connect "" --agent alice
+out_has kept
+expect 1 "$AIOS" call file_read path=f --connect "$AIOS_HOME/run/aios.sock" --agent bob
+expect 2 "$AIOS" call computer_list --connect "" --config /no/such/file
+err_has "--connect"
+kill "$serving"
+wait "$serving" || fail "the server failed"

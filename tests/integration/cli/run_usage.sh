@@ -4,12 +4,17 @@
 : >"$out"
 : >"$err"
 
-for command in mcp run call doctor audit config; do
-    expect 0 "$AIOS" "$command" --help
-    out_has "usage: aios $command"
-    [ "$command" = mcp ] || out_has "Exit codes:"
-done
+# Every command that the program names.
 expect 0 "$AIOS" --help
+out_has "Exit codes:"
+commands=$(sed -nE 's/^  ([a-z]+)  .*/\1/p' "$out")
+[ "$(echo "$commands" | wc -l)" -ge 12 ] || fail "commands: $commands"
+for command in $commands; do
+    expect 0 "$AIOS" "$command" --help
+    [ "$command" = version ] && continue
+    out_has "usage: aios $command"
+    out_has "Exit codes:"
+done
 expect 0 "$AIOS" version
 out_has "aios "
 expect 2 "$AIOS"
