@@ -81,6 +81,7 @@ const char *const skeleton_sources[] = {
     "etc/magic.mime",
     "etc/mailcap",
     "etc/manpath.config",
+    "etc/matplotlibrc",
     "etc/maven",
     "etc/mime.types",
     "etc/mke2fs.conf",

@@ -4,6 +4,7 @@
 #include "kernel/context.h"
 #include "kernel/llm.h"
 #include "kernel/memory.h"
+#include "kernel/sched.h"
 #include "kernel/storage.h"
 #include "tools/toolkit.h"
 
@@ -25,12 +26,16 @@ static json_t *storage_part(struct tool_call *call)
     struct error why = ERROR_INIT;
     struct storage *s = kernel_storage(call->kernel, &why);
     struct storage_usage u;
+    struct storage_stats stats;
 
     if (!s || !storage_usage(s, agent_name(call->agent), &call->wait, &u, &why))
         return no_part(&why);
-    return json_pack("{s:I, s:I, s:I, s:I}", "bytes", (json_int_t)u.bytes, "keys",
-                     (json_int_t)u.keys, "versions", (json_int_t)u.versions, "quota_bytes",
-                     (json_int_t)u.quota_bytes);
+    storage_stats(s, &stats);
+    return json_pack("{s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}", "bytes", (json_int_t)u.bytes,
+                     "keys", (json_int_t)u.keys, "versions", (json_int_t)u.versions, "quota_bytes",
+                     (json_int_t)u.quota_bytes, "cache", "hits", (json_int_t)stats.cache_hits,
+                     "misses", (json_int_t)stats.cache_misses, "bytes",
+                     (json_int_t)stats.cache_bytes);
 }
 
 static json_t *memory_part(struct tool_call *call)
@@ -63,6 +68,35 @@ static json_t *llm_part(struct tool_call *call)
                      (json_int_t)u.budget_tokens, "providers", providers);
 }
 
+static json_t *summary(const struct histogram_summary *of)
+{
+    return json_pack("{s:I, s:I, s:I}", "p50", (json_int_t)(of->p50_ns / CLOCK_NS_PER_US), "p99",
+                     (json_int_t)(of->p99_ns / CLOCK_NS_PER_US), "max",
+                     (json_int_t)(of->max_ns / CLOCK_NS_PER_US));
+}
+
+static json_t *times(const struct kernel_times *t)
+{
+    return json_pack("{s:I, s:o?, s:o?}", "calls", (json_int_t)t->wait.count, "wait_us",
+                     summary(&t->wait), "service_us", summary(&t->service));
+}
+
+/* How long the calls of one class waited and took, by the policy that they were under. */
+static json_t *policies_part(struct tool_call *call, enum syscall_class class)
+{
+    json_t *policies = json_object();
+    const struct sched_policy *policy;
+    bool ok = policies != NULL;
+
+    for (size_t i = 0; ok && (policy = sched_policy_at(i)); i++) {
+        struct kernel_times t;
+
+        if (kernel_times(call->kernel, class, policy->name, &t))
+            ok = add(policies, policy->name, times(&t));
+    }
+    return policies;
+}
+
 static json_t *queues_part(struct tool_call *call)
 {
     json_t *queues = json_object();
@@ -72,9 +106,17 @@ static json_t *queues_part(struct tool_call *call)
     kernel_stats(call->kernel, &stats);
     for (int class = 0; ok && class < SYSCALL_CLASS_COUNT; class ++)
         ok = add(queues, syscall_class_name((enum syscall_class) class),
-                 json_pack("{s:I, s:I}", "waiting", (json_int_t)stats.classes[class].waiting,
-                           "running", (json_int_t)stats.classes[class].running));
+                 json_pack("{s:I, s:I, s:o?}", "waiting", (json_int_t)stats.classes[class].waiting,
+                           "running", (json_int_t)stats.classes[class].running, "policies",
+                           policies_part(call, (enum syscall_class) class)));
     return queues;
+}
+
+static bool add_own_times(json_t *status, const struct agent *agent)
+{
+    struct kernel_times t;
+
+    return !kernel_agent_times(agent, &t) || add(status, "times", times(&t));
 }
 
 static bool agent_status(struct tool_call *call, const void *args, struct error *err)
@@ -89,7 +131,8 @@ static bool agent_status(struct tool_call *call, const void *args, struct error 
          add(status, "computers",
              computers_list(kernel_computers(call->kernel), call->agent, err)) &&
          add(status, "storage", storage_part(call)) && add(status, "memory", memory_part(call)) &&
-         add(status, "llm", llm_part(call)) && add(status, "queues", queues_part(call));
+         add(status, "llm", llm_part(call)) && add(status, "queues", queues_part(call)) &&
+         add_own_times(status, call->agent);
     if (ok)
         return result_data(call->result, status, err);
     json_decref(status);
@@ -194,7 +237,7 @@ static const struct tool tools[] = {
     { .name = "agent_status",
       .title = "Your state and usage",
       .description = "Who you are here, your computers, what you use of storage, memory and models "
-                     "and its limits, and how busy the kernel is.",
+                     "and its limits, how long calls wait and take, and how busy the kernel is.",
       .flags = TOOL_READS | TOOL_IDEMPOTENT | TOOL_QUICK,
       .handler = agent_status },
     { .name = "agent_context",
