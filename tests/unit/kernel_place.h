@@ -199,12 +199,13 @@ static inline bool deaf(struct tool_call *call, const void *args, struct error *
 
 static inline bool still_running(struct tool_call *call, const void *args, struct error *err)
 {
-    struct error ignored = ERROR_INIT;
-    bool ok = wait_out(&call->wait, &ignored);
+    struct error why = ERROR_INIT;
 
     (void)args;
-    (void)ok;
-    return result_printf(call->result, err, "still running");
+    if (wait_out(&call->wait, &why) || why.code == ERR_TIMEOUT)
+        return result_printf(call->result, err, "still running");
+    *err = why; /* it was cancelled: nobody waits for this any more */
+    return false;
 }
 
 #define TOOL(tool_name, tool_handler, tool_flags)                                      \
