@@ -65,6 +65,9 @@ test('27: only a rule for its address and port opens a service of the host', att
   let answer = await ask(target, computer, get(`127.0.0.1:${port}`));
   assert.match(answer, /^proxy OK HTTP\/1\.1 200 .*the host answers/);
   assert.equal(hits, before + 1);
+  // What went through is counted: the request, and an answer of a head and 17 bytes.
+  await audited(target, 'egress', (line) => line.includes(` 127.0.0.1:${port} done `) &&
+    Number(/ out=(\d+) /.exec(line)?.[1]) > 30 && Number(/ in=(\d+)$/.exec(line)?.[1]) > 17);
   for (const host of [`127.0.0.2:${port}`, `127.0.0.1:${port === 1 ? 2 : port - 1}`, `localhost:${port}`,
     `[::1]:${sixPort}`, '169.254.169.254:80', `[::ffff:127.0.0.2]:${port}`, `2130706433:${port}`, `127.1:${port}`]) {
     answer = await ask(target, computer, get(host));
