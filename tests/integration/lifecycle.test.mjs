@@ -199,7 +199,7 @@ const killAtRandom = async (dir, round) => {
   answered += raw.messages.filter((m) => String(m.id).startsWith('act') && m.result).length;
   const what = `round ${round} of seed ${seed}: killed ${instant} ms after ${count} calls`;
   const left = () => new Set([...processes.filter(alive), ...marked(mark), ...members(names.flatMap(cgroupsOf))]);
-  await eventually(() => left().size === 0, `${what}: its processes end`, 10000).catch((error) => {
+  await eventually(() => left().size === 0, `${what}: its processes end`).catch((error) => {
     throw new Error(`${error.message}; left are ${[...left()].map(describe).join(', ')}`);
   });
   assert.deepEqual(raw.impure, [], what);

@@ -230,7 +230,7 @@ test('the worker reaches a goal with a model and a computer', async () => {
 });
 
 test('an answer that takes longer than a call is fetched, not asked for again', async () => {
-  const call_timeout_ms = 3000;
+  const call_timeout_ms = 8000; // no other call takes that long
   const scripted = await model([{ content: 'Late, but whole.', hold_ms: call_timeout_ms }]);
   const server = await serve({ ...scripted.config, tool: { call_timeout_ms } });
   assert.equal(await works(server, 'shared', 'worker', 'Take your time'), 'Late, but whole.\n');

@@ -24,7 +24,7 @@ const serve = async ({ config, dir = home() } = {}) => {
   let said = '';
   child.stderr.on('data', (chunk) => { said += chunk; });
   const ended = new Promise((done) => child.on('close', (code, signal) => done({ code, signal })));
-  await eventually(() => said.includes('listening at') || child.exitCode !== null, 'it listens', 20000);
+  await eventually(() => said.includes('listening at') || child.exitCode !== null, 'it listens');
   const socket = /listening at (\S+)/.exec(said)?.[1];
   assert.ok(socket, said);
   return { dir, child, socket, ended, said: () => said };
@@ -80,7 +80,7 @@ test('an agent with a name finds its computer again, one without leaves nothing'
   const there = descendants(server.child.pid).length;
   await first.close();
   await passing.close();
-  await eventually(() => descendants(server.child.pid).length < there, 'its programs end', 10000);
+  await eventually(() => descendants(server.child.pid).length < there, 'its programs end');
   const second = await host(server, 'alice');
   assert.match(good(await second.call('terminal_run', { computer: kept, command: 'cat /workspace/note' })), /here/);
   assert.ok(!textOf(await second.call('computer_list')).includes(gone));
@@ -95,7 +95,7 @@ test('a host that is killed is gone for the server too', async () => {
   const there = descendants(server.child.pid).length;
   raw.child.kill('SIGKILL');
   await raw.ended;
-  await eventually(() => descendants(server.child.pid).length < there, 'its programs end', 10000);
+  await eventually(() => descendants(server.child.pid).length < there, 'its programs end');
   const next = await host(server);
   good(await next.call('terminal_run', { command: 'true' }));
   await next.close();
@@ -150,7 +150,7 @@ test('when the server ends, the host ends, says so, and nothing is left', async 
   server.child.kill('SIGTERM');
   assert.deepEqual(await server.ended, { code: 0, signal: null });
   assert.equal((await raw.ended).code, 1);
-  await eventually(() => !processes.some(alive), 'its processes end', 5000);
+  await eventually(() => !processes.some(alive), 'its processes end');
   assert.ok(!fs.existsSync(server.socket));
 });
 
@@ -161,10 +161,10 @@ test('the policies of the queues are changed while it runs', async () => {
   const file = path.join(server.dir, 'serve.json');
   fs.writeFileSync(file, JSON.stringify({ tool: { policy: 'rr' }, storage: { policy: 'edf' } }));
   server.child.kill('SIGHUP');
-  await eventually(() => /reloaded.*tool=rr.*storage=edf/.test(server.said()), 'it says so', 10000);
+  await eventually(() => /reloaded.*tool=rr.*storage=edf/.test(server.said()), 'it says so');
   fs.writeFileSync(file, '{ "tool": { "policy": "chaos" } }');
   server.child.kill('SIGHUP');
-  await eventually(() => /reload_failed.*chaos/.test(server.said()), 'it refuses a bad one', 10000);
+  await eventually(() => /reload_failed.*chaos/.test(server.said()), 'it refuses a bad one');
   assert.match(good(await slow), /done/);
   good(await raw.call('terminal_run', { command: 'true' }));
   await raw.close();
@@ -273,7 +273,7 @@ test('more hosts than the configuration allows are refused until one leaves', { 
   await eventually(() => /host_refused.*why=full/.test(server.said()), 'it says so');
   good(await first.call('computer_list'));
   await first.close();
-  await eventually(() => knock().status === 0, 'a place is free', 20000);
+  await eventually(() => knock().status === 0, 'a place is free');
   good(await second.call('computer_list'));
   await second.close();
   await stop(server);

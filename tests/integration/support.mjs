@@ -245,7 +245,7 @@ export const alive = (pid) => {
 };
 
 // Poll until @check() is true; the only way to learn of what sends no message.
-export const eventually = async (check, what, ms = 10000) => {
+export const eventually = async (check, what, ms = 30000) => {
   const end = Date.now() + ms;
   while (!check()) {
     if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);
