@@ -24,7 +24,8 @@ static bool check_spec(const struct computer_spec *spec, struct error *err)
         return error_set(err, ERR_UNSUPPORTED,
                          "a virtual machine shares no folders with the host; copy the files");
     if (spec->disk_bytes)
-        return error_set(err, ERR_UNSUPPORTED, "a virtual machine has no limit on its disk yet");
+        return error_set(err, ERR_UNSUPPORTED,
+                         "a virtual machine has no limit on its disk yet; leave out disk_mb");
     return true;
 }
 

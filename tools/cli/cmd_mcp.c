@@ -48,8 +48,8 @@ static const struct cli_option options[] = {
       "place) instead of being one" },
     { "agent", "NAME", "who the calls are for, in access rules and the audit (default: default)" },
     { "tools", "GROUPS",
-      "offer these groups alone, comma separated, such as computer,terminal,code,file; browser, "
-      "document and desktop are offered only so" },
+      "offer these groups alone, comma separated, such as computer,terminal,code,file; all: those "
+      "of the kernel too (memory, storage, llm, agent), which are not listed to models else" },
     { "no-pool", NULL, "prepare no sandboxes ahead" },
     { "log", "LEVEL", "error, warn, info or debug, on standard error" },
     { NULL },
