@@ -498,6 +498,39 @@ static void survives_every_allocation_failure(void **state)
     json_decref(labels);
 }
 
+static bool make_use_and_end(void *arg, struct error *err)
+{
+    static const struct computers_request usual = { .idle_ns = CLOCK_NS_PER_MS };
+    bool ok = true;
+
+    for (unsigned i = 0; ok && i < 30; i++) {
+        const struct wait w = patience(NULL);
+        struct computer *c = computers_create(world.cs, arg, &usual, &w, err);
+        json_t *list;
+
+        if (!c)
+            return false;
+        list = computers_list(world.cs, arg, err);
+        ok = list != NULL;
+        json_decref(list);
+        /* The thread that ends idle ones may be faster. */
+        (void)!computers_destroy(world.cs, arg, computer_id(c), NULL);
+        computer_unref(c);
+    }
+    return ok;
+}
+
+static void any_thread_may_use_it(void **state)
+{
+    struct async calls[4];
+    (void)state;
+
+    for (unsigned i = 0; i < ARRAY_LEN(calls); i++)
+        async_start(&calls[i], make_use_and_end, i % 2 ? world.alice : world.bob);
+    for (unsigned i = 0; i < ARRAY_LEN(calls); i++)
+        assert_ok(async_join(&calls[i]), calls[i].err);
+}
+
 #define world_test(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
@@ -523,6 +556,7 @@ int main(void)
         world_test(what_is_attached_goes_with_the_computer),
         world_test(two_back_ends_of_one_kind_are_refused),
         world_test(survives_every_allocation_failure),
+        world_test(any_thread_may_use_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -551,40 +551,6 @@ static void a_computer_that_is_being_made_ends_too(void **state)
     world_registry("{}");
 }
 
-static bool make_use_and_end(void *arg, struct error *err)
-{
-    static const struct computers_request usual = { .idle_ns = CLOCK_NS_PER_MS };
-    bool ok = true;
-
-    for (unsigned i = 0; ok && i < 30; i++) {
-        const struct wait w = patience(NULL);
-        struct computer *c = computers_create(world.cs, arg, &usual, &w, err);
-        json_t *list;
-
-        if (!c)
-            return false;
-        list = computers_list(world.cs, arg, err);
-        ok = list != NULL;
-        json_decref(list);
-        /* The thread that ends idle ones may be faster. */
-        (void)!computers_destroy(world.cs, arg, computer_id(c), NULL);
-        computer_unref(c);
-    }
-    return ok;
-}
-
-static void any_thread_may_use_it(void **state)
-{
-    struct async calls[4];
-    (void)state;
-
-    world.bare = true;
-    for (unsigned i = 0; i < ARRAY_LEN(calls); i++)
-        async_start(&calls[i], make_use_and_end, i % 2 ? world.alice : world.bob);
-    for (unsigned i = 0; i < ARRAY_LEN(calls); i++)
-        assert_ok(async_join(&calls[i]), calls[i].err);
-}
-
 #define world_test(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
@@ -604,7 +570,6 @@ int main(void)
         world_test(what_comes_after_the_end_finds_nobody),
         world_test(all_end_at_once),
         world_test(a_computer_that_is_being_made_ends_too),
-        world_test(any_thread_may_use_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
