@@ -80,8 +80,8 @@ static bool make_disk(const struct backend *b, int *ret, struct error *err)
 }
 
 /* A QEMU of that shape, which waits for its state.  The guest has long said HELLO to another. */
-static bool start_waiting(struct machine_copy *copy, int disk, int frozen, const struct wait *w,
-                          struct error *err)
+static bool start_waiting(struct machine_copy *copy, int disk, int frozen, int memory,
+                          const struct wait *w, struct error *err)
 {
     uint8_t hello[WIRE_HEADER_BYTES + 8];
     struct wire_header h = { .length = 8, .type = WIRE_HELLO };
@@ -94,6 +94,8 @@ static bool start_waiting(struct machine_copy *copy, int disk, int frozen, const
     spec.said = hello;
     spec.said_len = o.len;
     spec.argv.incoming = true;
+    spec.argv.stopped = true; /* whatever the state says of it */
+    spec.argv.ram_fd = memory;
     spec.argv.disk_fd = disk;
     spec.argv.disk_frozen_fd = frozen;
     copy->vm = vm_start(&spec, NULL, NULL, w, err);
@@ -107,6 +109,7 @@ static bool fork_machine(struct machine *m, const char *id, const struct wait *w
     struct machine_copy *copy = calloc(1, sizeof *copy);
     struct backend *b = m->backend;
     CLEANUP(fd_closep) int disk = -1;
+    int memory;
     bool ok;
 
     if (!copy || !(copy->id = strdup(id))) {
@@ -115,9 +118,10 @@ static bool fork_machine(struct machine *m, const char *id, const struct wait *w
     }
     copy->image = m->image;
     copy->spec = m->spec;
+    (void)vm_memory(m->vm, &memory);
     ok = (vm_disk(m->vm) < 0 ||
           (make_disk(b, &disk, err) && machine_copy_file(vm_disk(m->vm), disk, w, err))) &&
-         start_waiting(copy, disk, vm_frozen(m->vm), w, err) &&
+         start_waiting(copy, disk, vm_frozen(m->vm), memory, w, err) &&
          capture(m, &(struct target){ .vm = copy->vm, .disk = disk }, w, err);
     if (!ok) {
         machine_copy_fini(copy);
@@ -234,7 +238,7 @@ static bool load(struct backend *b, const char *id, const struct machine_keep_fi
     if (!check_about(copy, about, id, err) ||
         (files->disk >= 0 &&
          (!make_disk(b, &disk, err) || !machine_copy_file(files->disk, disk, w, err))) ||
-        !start_waiting(copy, disk, files->frozen, w, err))
+        !start_waiting(copy, disk, files->frozen, -1, w, err))
         return false;
     if (strcmp(about->qemu, qmp_version(vm_qmp(copy->vm))) != 0)
         return error_set(err, ERR_UNSUPPORTED, "checkpoint %s is of QEMU %s, and this is %s", id,
