@@ -90,8 +90,7 @@ static bool pass_changes(struct vm *from, struct vm *to, const struct wait *w, s
 
     if (state < 0)
         return error_set_errno(err, errno, "a memory file for the state of the machine");
-    return machine_memory_copy(from, to, w, err) &&
-           migrate_devices(vm_qmp(from), state, w, err) &&
+    return machine_memory_copy(from, to, w, err) && migrate_devices(vm_qmp(from), state, w, err) &&
            machine_state_load(to, state, w, err);
 }
 

@@ -24,9 +24,9 @@ bool migrate_begin(struct qmp *q, enum migrate_way way, int fd, bool memory, uin
               json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability",
                         "x-ignore-shared", "state", !memory, "capability", "events", "state", 1),
               w, err) ||
-        (way == MIGRATE_OUT && !call(q, "migrate-set-parameters",
-                                     json_pack("{s:I}", "max-bandwidth", (json_int_t)NO_LIMIT), w,
-                                     err)) ||
+        (way == MIGRATE_OUT &&
+         !call(q, "migrate-set-parameters",
+               json_pack("{s:I}", "max-bandwidth", (json_int_t)NO_LIMIT), w, err)) ||
         !qmp_pass_fd(q, STATE_NAME, fd, w, err) ||
         !call(q, way == MIGRATE_OUT ? "migrate" : "migrate-incoming",
               json_pack("{s:s}", "uri", "fd:" STATE_NAME), w, err))

@@ -330,8 +330,8 @@ static bool call_with_set(struct qmp *q, const char *command, json_t *args, int6
     return qmp_call(q, "remove-fd", remove, NULL, w, ok ? err : NULL) && ok;
 }
 
-bool qmp_call_into(struct qmp *q, const char *command, json_t *args, int file,
-                   const struct wait *w, struct error *err)
+bool qmp_call_into(struct qmp *q, const char *command, json_t *args, int file, const struct wait *w,
+                   struct error *err)
 {
     CLEANUP(fd_closep) int fd = open_for_writing(file, err);
     int64_t set;

@@ -61,8 +61,8 @@ static bool boot(struct template *t, struct vm_spec *spec, const struct wait *w,
 {
     CLEANUP(vm_freep) struct vm *vm = vm_start(spec, NULL, NULL, w, err);
 
-    return vm && await_idle(vm, spec, w, err) &&
-           move_state(vm, MIGRATE_OUT, t->state_fd, w, err) && vm_quit(vm, w, err);
+    return vm && await_idle(vm, spec, w, err) && move_state(vm, MIGRATE_OUT, t->state_fd, w, err) &&
+           vm_quit(vm, w, err);
 }
 
 static bool seal(int fd, struct error *err)

@@ -1,85 +1,5 @@
 /* Forks, checkpoints, and machines that go out to disk and come back. */
-#include "tests/integration/machine/store.h"
-
-#include <signal.h>
-#include <stdatomic.h>
-
-static struct machine_world world;
-static const char *missing;
-static char images[256], kept[256];
-static struct computer_backend *backend;
-
-static struct told {
-    atomic_uint lost;
-    char why[600];
-} told;
-
-static void on_event(void *arg, struct computer *c, const struct computer_event *event)
-{
-    (void)c;
-    if (event->kind != COMPUTER_EVENT_LOST)
-        return;
-    (void)snprintf(told.why, sizeof told.why, "%s", event->text);
-    atomic_fetch_add(&((struct told *)arg)->lost, 1);
-}
-
-static struct computer_backend *make_backend(void)
-{
-    struct vmctl_config config = store_config(&world, images);
-    struct error err = ERROR_INIT;
-    struct computer_backend *b;
-
-    config.state_dir = kept;
-    b = vmctl_backend_new(&config, &err);
-    assert_ok(b, err);
-    return b;
-}
-
-static int open_world(void **state)
-{
-    missing = machine_open(&world);
-    if (folder_make(state) != 0)
-        return -1;
-    if (!missing)
-        missing = store_make(&world, "");
-    if (missing)
-        return 0;
-    (void)snprintf(images, sizeof images, "%s/images", folder_base);
-    (void)snprintf(kept, sizeof kept, "%s/kept", folder_base);
-    backend = make_backend();
-    return 0;
-}
-
-static int close_world(void **state)
-{
-    int rc;
-
-    if (!missing)
-        backend->free(backend);
-    rc = folder_remove(state);
-    machine_close(&world);
-    return rc;
-}
-
-static struct computer *try_create(const char *checkpoint, struct error *err)
-{
-    static const struct computer_spec spec;
-    const struct computer_hooks hooks = { .loop = world.loop, .on_event = on_event, .arg = &told };
-    struct wait w = patience();
-
-    if (missing)
-        skip_because("no %s", missing);
-    return backend->create(backend, &spec, checkpoint, &hooks, &w, err);
-}
-
-static struct computer *create(const char *checkpoint)
-{
-    struct error err = ERROR_INIT;
-    struct computer *c = try_create(checkpoint, &err);
-
-    assert_ok(c, err);
-    return c;
-}
+#include "tests/integration/machine/backend.h"
 
 static void save(struct computer *c, const char *id)
 {
@@ -249,7 +169,7 @@ static void a_checkpoint_outlives_its_server(void **state)
     assert_code(err, ERR_EXISTS);
     computer_unref(c);
     backend->free(backend);
-    backend = make_backend();
+    open_backend(folder_base);
     first = create("p_one");
     before = clock_now_ns();
     second = create("p_one");
@@ -329,7 +249,7 @@ static void a_half_checkpoint_is_swept(void **state)
     assert_ok(fd_mkdirs(half, 0700, &err), err);
     assert_ok(fd_mkdirs(theirs, 0700, &err), err);
     backend->free(backend);
-    backend = make_backend();
+    open_backend(folder_base);
     assert_int_not_equal(access(half, F_OK), 0);
     assert_int_equal(access(theirs, F_OK), 0);
     assert_ok(fd_remove_tree(AT_FDCWD, theirs, &err), err);
