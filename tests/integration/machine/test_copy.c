@@ -1,6 +1,8 @@
 /* Forks, checkpoints, and machines that go out to disk and come back. */
 #include "tests/integration/machine/backend.h"
 
+#define TRIES 5
+
 static void save(struct computer *c, const char *id)
 {
     struct wait w = patience();
@@ -72,7 +74,6 @@ static void a_fork_has_the_files_and_not_the_programs(void **state)
     struct computer *c, *copy, *again;
     struct guest_run *run;
     char *programs;
-    int64_t before;
     (void)state;
 
     c = create(NULL);
@@ -82,11 +83,9 @@ static void a_fork_has_the_files_and_not_the_programs(void **state)
                  "");
     run = start(c, ECHO);
     await_output(run, "ready\n");
-    before = clock_now_ns();
     save(c, "tmp_one");
     copy = create("tmp_one");
     forget("tmp_one");
-    print_message("fork with 64 MiB: %d ms\n", (int)((clock_now_ns() - before) / CLOCK_NS_PER_MS));
     store_expect(copy, "cat d /tmp/m", "disk\nmemory\n");
     programs = store_hear(copy, "ps");
     assert_contains(programs, "ps");
@@ -103,6 +102,45 @@ static void a_fork_has_the_files_and_not_the_programs(void **state)
     tell(run, "2\n", "got 2\n");
     guest_run_unref(run);
     computer_unref(again);
+    computer_unref(c);
+}
+
+/* The best of some tries: what else the machine does is no part of it. */
+static void a_fork_takes_little_more_than_what_it_copies(void **state)
+{
+    int64_t bare_ns = INT64_MAX, saved_ns = INT64_MAX, made_ns = INT64_MAX, both_ns = INT64_MAX;
+    struct computer *c;
+    (void)state;
+
+    c = create(NULL);
+    store_expect(c, "dd if=/dev/urandom of=/tmp/big bs=1M count=64 2>/dev/null; true", "");
+    for (int i = 0; i < TRIES; i++) {
+        struct vm_spec spec = machine_spec(&world);
+        struct wait w = patience();
+        struct error err = ERROR_INIT;
+        int64_t before = clock_now_ns();
+        struct computer *copy;
+        struct vm *bare;
+
+        spec.argv.stopped = true;
+        bare = vm_start(&spec, NULL, NULL, &w, &err);
+        assert_ok(bare, err);
+        bare_ns = MIN(bare_ns, clock_now_ns() - before);
+        vm_free(bare);
+        before = clock_now_ns();
+        save(c, "tmp_fast");
+        saved_ns = MIN(saved_ns, clock_now_ns() - before);
+        copy = create("tmp_fast");
+        made_ns = MIN(made_ns, clock_now_ns() - before);
+        store_expect(copy, "true", "");
+        store_expect(c, "true", "");
+        both_ns = MIN(both_ns, clock_now_ns() - before);
+        computer_unref(copy);
+    }
+    print_message("a fork with 64 MiB: the source goes on after %.0f ms, the copy is made after "
+                  "%.0f ms, both have run `true` after %.0f ms; bare start %.0f ms\n",
+                  (double)saved_ns / 1e6, (double)made_ns / 1e6, (double)both_ns / 1e6,
+                  (double)bare_ns / 1e6);
     computer_unref(c);
 }
 
@@ -338,6 +376,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fork_has_the_files_and_not_the_programs),
+        cmocka_unit_test(a_fork_takes_little_more_than_what_it_copies),
         cmocka_unit_test(a_fork_that_nobody_takes_is_gone),
         cmocka_unit_test(what_is_under_way_survives_a_save),
         cmocka_unit_test(a_checkpoint_outlives_its_server),
