@@ -5,18 +5,20 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernel/base/fd.h"
 #include "vmctl/machine.h"
 
-#define PAGE_LEAST 4096u
-#define SPAN       (2u << 20)  /* is looked at, at a time */
-#define PIECE      (64u << 10) /* is copied at a time, and stays in the processor's cache */
+#define PAGE_LEAST  4096u
+#define SPAN        (2u << 20)  /* is looked at, at a time */
+#define PIECE       (64u << 10) /* is copied at a time, and stays in the processor's cache */
+#define COPIERS_MAX 4
 
 /* What the kernel says of a page. */
 #define IN_MEMORY (1ull << 63)
@@ -32,7 +34,17 @@ struct copying {
     struct view from, to;
     uint64_t bytes;
     size_t page;
-    bool from_zero; /* it began as zeros, and so did the other */
+    bool from_zero; /* both began as zeros */
+    const struct wait *wait;
+    atomic_uint_fast64_t next; /* where nobody copies yet */
+};
+
+/* One of those that copy it, span by span. */
+struct copier {
+    struct copying *all;
+    pthread_t thread;
+    bool started, ok;
+    struct error why;
     bool ours[2][SPAN / PAGE_LEAST];
     uint8_t piece[PIECE];
 };
@@ -121,6 +133,17 @@ static bool write_at(int fd, const void *data, size_t len, uint64_t at, struct e
     return true;
 }
 
+/* Or neither is one. */
+static bool is_same_file(int a, int b)
+{
+    struct stat of_a, of_b;
+
+    if (a < 0 || b < 0)
+        return a < 0 && b < 0;
+    return fstat(a, &of_a) == 0 && fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino;
+}
+
 /* Which of @count pages from @at on are no longer the file's. */
 static bool look(const struct copying *c, const struct view *v, uint64_t at, size_t count,
                  bool ret[SPAN / PAGE_LEAST], struct error *err)
@@ -140,81 +163,107 @@ static bool is_zero(const uint8_t *data, size_t len)
 }
 
 /* @count pages from @first of the span at @at, which fit into a piece. */
-static bool copy_piece(struct copying *c, uint64_t at, size_t first, size_t count,
-                       struct error *err)
+static bool copy_piece(struct copier *p, uint64_t at, size_t first, size_t count)
 {
+    const struct copying *c = p->all;
     uint64_t begin = at + first * c->page;
     size_t i = 0;
 
-    if (!read_at(c->from.memory, c->piece, count * c->page, c->from.at + begin, err))
+    if (!read_at(c->from.memory, p->piece, count * c->page, c->from.at + begin, &p->why))
         return false;
     while (i < count) {
         size_t until = i;
 
         /* What is zero here and has never been touched there is so already. */
-        while (until < count && !(c->from_zero && !c->ours[1][first + until] &&
-                                  is_zero(c->piece + until * c->page, c->page)))
+        while (until < count && !(c->from_zero && !p->ours[1][first + until] &&
+                                  is_zero(p->piece + until * c->page, c->page)))
             until++;
-        if (until > i && !write_at(c->to.memory, c->piece + i * c->page, (until - i) * c->page,
-                                   c->to.at + begin + i * c->page, err))
+        if (until > i && !write_at(c->to.memory, p->piece + i * c->page, (until - i) * c->page,
+                                   c->to.at + begin + i * c->page, &p->why))
             return false;
         i = until + 1;
     }
     return true;
 }
 
-static bool copy_span(struct copying *c, uint64_t at, struct error *err)
+static bool copy_span(struct copier *p, uint64_t at)
 {
+    const struct copying *c = p->all;
     size_t count = (size_t)MIN(SPAN, c->bytes - at) / c->page;
     size_t i = 0;
 
-    if (!look(c, &c->from, at, count, c->ours[0], err) ||
-        !look(c, &c->to, at, count, c->ours[1], err))
+    if (!look(c, &c->from, at, count, p->ours[0], &p->why) ||
+        !look(c, &c->to, at, count, p->ours[1], &p->why))
         return false;
     while (i < count) {
         size_t until = i;
 
         while (until < count && until - i < PIECE / c->page &&
-               (c->ours[0][until] || c->ours[1][until]))
+               (p->ours[0][until] || p->ours[1][until]))
             until++;
-        if (until > i && !copy_piece(c, at, i, until - i, err))
+        if (until > i && !copy_piece(p, at, i, until - i))
             return false;
         i = MAX(until, i + 1);
     }
     return true;
 }
 
-static bool copy(struct copying *c, struct vm *from, struct vm *to, const struct wait *w,
-                 struct error *err)
+static void *copy_spans(void *arg)
 {
-    int began[2];
+    struct copier *p = arg;
+    struct copying *c = p->all;
+    uint64_t at;
 
-    c->bytes = vm_memory(from, &began[0]);
-    c->page = (size_t)sysconf(_SC_PAGESIZE);
-    if (c->page < PAGE_LEAST || c->page > PIECE || c->bytes != vm_memory(to, &began[1]) ||
-        (began[0] < 0) != (began[1] < 0))
-        return error_set(err, ERR_UNSUPPORTED, "the two have not started from the same");
-    c->from_zero = began[0] < 0;
-    if (!view_open(&c->from, from, O_RDONLY, w, err) || !view_open(&c->to, to, O_RDWR, w, err))
+    p->ok = true;
+    while (p->ok && (at = atomic_fetch_add(&c->next, SPAN)) < c->bytes)
+        p->ok = wait_check(c->wait, &p->why) && copy_span(p, at);
+    if (!p->ok)
+        atomic_store(&c->next, c->bytes); /* the others need not go on */
+    return NULL;
+}
+
+/* The machine stands still meanwhile, so all processors are for this. */
+static bool copy_by_many(struct copying *c, struct error *err)
+{
+    long many = MIN(sysconf(_SC_NPROCESSORS_ONLN), COPIERS_MAX);
+    struct copier *copiers = calloc(COPIERS_MAX, sizeof *copiers);
+    bool ok = copiers || error_set(err, ERR_NOMEM, "a buffer");
+
+    if (!ok)
         return false;
-    for (uint64_t at = 0; at < c->bytes; at += SPAN) {
-        if (!wait_check(w, err) || !copy_span(c, at, err))
-            return false;
+    for (long i = 0; i < COPIERS_MAX; i++)
+        copiers[i].all = c;
+    for (long i = 1; i < many; i++) /* without help it takes longer */
+        copiers[i].started = pthread_create(&copiers[i].thread, NULL, copy_spans, &copiers[i]) == 0;
+    (void)copy_spans(&copiers[0]);
+    copiers[0].started = true;
+    for (long i = 0; i < COPIERS_MAX; i++) {
+        if (i && copiers[i].started)
+            pthread_join(copiers[i].thread, NULL);
+        if (ok && copiers[i].started && !copiers[i].ok)
+            ok = error_set(err, copiers[i].why.code, "%s", copiers[i].why.text);
     }
-    return true;
+    free(copiers);
+    return ok;
 }
 
 bool machine_memory_copy(struct vm *from, struct vm *to, const struct wait *w, struct error *err)
 {
-    struct copying *c = malloc(sizeof *c);
+    struct copying c = { .from = { .memory = -1, .pages = -1 },
+                         .to = { .memory = -1, .pages = -1 },
+                         .bytes = vm_memory_bytes(from),
+                         .page = (size_t)sysconf(_SC_PAGESIZE),
+                         .from_zero = vm_memory(from) < 0,
+                         .wait = w };
     bool ok;
 
-    if (!c)
-        return error_set(err, ERR_NOMEM, "a buffer");
-    c->from = c->to = (struct view){ .memory = -1, .pages = -1 };
-    ok = copy(c, from, to, w, err);
-    view_close(&c->from);
-    view_close(&c->to);
-    free(c);
+    atomic_init(&c.next, 0);
+    if (c.page < PAGE_LEAST || c.page > PIECE || c.bytes != vm_memory_bytes(to) ||
+        !is_same_file(vm_memory(from), vm_memory(to)))
+        return error_set(err, ERR_UNSUPPORTED, "the two have not started from the same");
+    ok = view_open(&c.from, from, O_RDONLY, w, err) && view_open(&c.to, to, O_RDWR, w, err) &&
+         copy_by_many(&c, err);
+    view_close(&c.from);
+    view_close(&c.to);
     return ok;
 }

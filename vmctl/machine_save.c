@@ -18,50 +18,6 @@
 #define FORK_PREFIX "tmp_"
 #define GO_ON_NS    (20 * CLOCK_NS_PER_S) /* for a machine that has to run again, whoever waits */
 
-/* ---- a moment in which it stands still ---- */
-
-/* Where the machine's state and disk go: to another machine, or into files. */
-struct target {
-    struct vm *vm;
-    int state;
-    int disk; /* -1: it has none */
-};
-
-static bool take(struct vm *vm, const struct target *to, const struct wait *w, struct error *err)
-{
-    if (to->disk >= 0 && !machine_copy_file(vm_disk(vm), to->disk, w, err))
-        return false;
-    return to->vm ? machine_state_pass(vm, to->vm, w, err)
-                  : machine_state_save(vm, to->state, w, err);
-}
-
-/* Whatever came of it, the machine goes on; how late it is then does not matter. */
-static bool go_on(struct machine *m, bool frozen, struct error *err)
-{
-    const struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), GO_ON_NS) };
-    struct guest *g = computer_guest(&m->base);
-    bool ok = vm_state(m->vm) == VM_RUNNING || vm_run(m->vm, &w, err);
-
-    guest_release(g);
-    ok = ok && guest_set_time(g, clock_wall_ns(), &w, err) && (!frozen || guest_thaw(g, &w, err));
-    return ok && (!m->paused || vm_halt(m->vm, &w, err));
-}
-
-static bool capture(struct machine *m, const struct target *to, const struct wait *w,
-                    struct error *err)
-{
-    struct guest *g = computer_guest(&m->base);
-    struct error why = ERROR_INIT;
-    bool frozen = false, ok;
-
-    ok = !m->paused || vm_run(m->vm, w, &why);
-    ok = ok && (frozen = guest_freeze(g, w, &why)) && guest_sync(g, w, &why) &&
-         guest_hold(g, w, &why) && vm_halt(m->vm, w, &why) && take(m->vm, to, w, &why);
-    if (!go_on(m, frozen, ok ? &why : NULL))
-        ok = false;
-    return ok || error_set(err, why.code, "%s", why.text);
-}
-
 /* ---- what both kinds of copies are ---- */
 
 void machine_copy_fini(struct machine_copy *copy)
@@ -102,6 +58,86 @@ static bool start_waiting(struct machine_copy *copy, int disk, int frozen, int m
     return copy->vm;
 }
 
+/* It is started while the other still works on coming to a halt. */
+struct starting {
+    struct machine_copy *copy;
+    int disk, frozen, memory;
+    const struct wait *wait;
+    pthread_t thread;
+    bool threaded, ok;
+    struct error why;
+};
+
+static void *start_it(void *arg)
+{
+    struct starting *s = arg;
+
+    s->ok = start_waiting(s->copy, s->disk, s->frozen, s->memory, s->wait, &s->why);
+    return NULL;
+}
+
+/* The loop's own thread has to turn the loop, which starts it. */
+static void starting_begin(struct starting *s)
+{
+    s->threaded =
+        !loop_is_owner(s->copy->spec.loop) && pthread_create(&s->thread, NULL, start_it, s) == 0;
+    if (!s->threaded)
+        (void)start_it(s);
+}
+
+static bool starting_end(struct starting *s, struct error *err)
+{
+    if (s->threaded)
+        pthread_join(s->thread, NULL);
+    s->threaded = false;
+    return s->ok || error_set(err, s->why.code, "%s", s->why.text);
+}
+
+/* ---- a moment in which it stands still ---- */
+
+/* Where the machine's state and disk go: to another machine, or into files. */
+struct target {
+    struct starting *other;
+    int state; /* when there is no other */
+    int disk;  /* -1: it has none */
+};
+
+static bool take(struct vm *vm, const struct target *to, const struct wait *w, struct error *err)
+{
+    if (to->disk >= 0 && !machine_copy_file(vm_disk(vm), to->disk, w, err))
+        return false;
+    return to->other ? machine_state_pass(vm, to->other->copy->vm, w, err)
+                     : machine_state_save(vm, to->state, w, err);
+}
+
+/* Whatever came of it, the machine goes on; how late it is then does not matter. */
+static bool go_on(struct machine *m, bool frozen, struct error *err)
+{
+    const struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), GO_ON_NS) };
+    struct guest *g = computer_guest(&m->base);
+    bool ok = vm_state(m->vm) == VM_RUNNING || vm_run(m->vm, &w, err);
+
+    guest_release(g);
+    ok = ok && guest_set_time(g, clock_wall_ns(), &w, err) && (!frozen || guest_thaw(g, &w, err));
+    return ok && (!m->paused || vm_halt(m->vm, &w, err));
+}
+
+static bool capture(struct machine *m, const struct target *to, const struct wait *w,
+                    struct error *err)
+{
+    struct guest *g = computer_guest(&m->base);
+    struct error why = ERROR_INIT;
+    bool frozen = false, ok;
+
+    ok = !m->paused || vm_run(m->vm, w, &why);
+    ok = ok && (frozen = guest_freeze(g, w, &why)) && guest_sync(g, w, &why) &&
+         (!to->other || starting_end(to->other, &why)) && guest_hold(g, w, &why) &&
+         vm_halt(m->vm, w, &why) && take(m->vm, to, w, &why);
+    if (!go_on(m, frozen, ok ? &why : NULL))
+        ok = false;
+    return ok || error_set(err, why.code, "%s", why.text);
+}
+
 /* ---- forks ---- */
 
 static bool fork_machine(struct machine *m, const char *id, const struct wait *w, struct error *err)
@@ -109,7 +145,7 @@ static bool fork_machine(struct machine *m, const char *id, const struct wait *w
     struct machine_copy *copy = calloc(1, sizeof *copy);
     struct backend *b = m->backend;
     CLEANUP(fd_closep) int disk = -1;
-    int memory;
+    struct starting other = { .copy = copy, .wait = w };
     bool ok;
 
     if (!copy || !(copy->id = strdup(id))) {
@@ -118,11 +154,16 @@ static bool fork_machine(struct machine *m, const char *id, const struct wait *w
     }
     copy->image = m->image;
     copy->spec = m->spec;
-    (void)vm_memory(m->vm, &memory);
-    ok = (vm_disk(m->vm) < 0 ||
-          (make_disk(b, &disk, err) && machine_copy_file(vm_disk(m->vm), disk, w, err))) &&
-         start_waiting(copy, disk, vm_frozen(m->vm), memory, w, err) &&
-         capture(m, &(struct target){ .vm = copy->vm, .disk = disk }, w, err);
+    ok = vm_disk(m->vm) < 0 ||
+         (make_disk(b, &disk, err) && machine_copy_file(vm_disk(m->vm), disk, w, err));
+    if (ok) {
+        other.disk = disk;
+        other.frozen = vm_frozen(m->vm);
+        other.memory = vm_memory(m->vm);
+        starting_begin(&other);
+        ok = capture(m, &(struct target){ .other = &other, .disk = disk }, w, err);
+        (void)starting_end(&other, NULL); /* wherever capturing ended */
+    }
     if (!ok) {
         machine_copy_fini(copy);
         free(copy);

@@ -302,9 +302,13 @@ int vm_frozen(const struct vm *vm)
     return vm->frozen;
 }
 
-uint64_t vm_memory(const struct vm *vm, int *ret_fd)
+int vm_memory(const struct vm *vm)
 {
-    *ret_fd = vm->memory;
+    return vm->memory;
+}
+
+uint64_t vm_memory_bytes(const struct vm *vm)
+{
     return vm->memory_bytes;
 }
 

@@ -131,14 +131,6 @@ static struct vm *copy_of(struct vm *from, int memory)
     return vm;
 }
 
-static int memory_of(struct vm *vm)
-{
-    int fd;
-
-    assert_int_equal(vm_memory(vm, &fd), MEMORY_BYTES);
-    return fd;
-}
-
 static void run(struct vm *vm)
 {
     struct wait w = patience();
@@ -238,12 +230,12 @@ static void a_copy_has_every_byte_of_the_memory(void **state)
     source = clone_one();
     assert_says(source.g, DIRTY, false, "");
     halt(source.vm);
-    copy = start_waiting(memory_of(source.vm));
+    copy = start_waiting(vm_memory(source.vm));
     assert_ok(machine_memory_copy(source.vm, copy, &w, &err), err);
     assert_same_memory(source.vm, copy);
     assert_ok(machine_state_pass(source.vm, copy, &w, &err), err);
     assert_same_memory(source.vm, copy);
-    copy_of_it = copy_of(copy, memory_of(copy));
+    copy_of_it = copy_of(copy, vm_memory(copy));
     assert_same_memory(source.vm, copy_of_it);
     print_message("private memory: %d MiB, of the copy %d MiB, of its copy %d MiB\n",
                   (int)(private_kib(source.vm) >> 10), (int)(private_kib(copy) >> 10),
@@ -272,7 +264,7 @@ static void what_the_copy_wrote_before_is_not_left_in_it(void **state)
 
         source = i ? boot_one() : clone_one();
         halt(source.vm);
-        copy = start_waiting(memory_of(source.vm));
+        copy = start_waiting(vm_memory(source.vm));
         address = address_of(copy);
         (void)snprintf(path, sizeof path, "/proc/%d/mem", (int)vm_pid(copy));
         fd = open(path, O_RDWR | O_CLOEXEC);
@@ -349,7 +341,7 @@ static void programs_go_on_in_both_and_go_their_own_ways(void **state)
     assert_says(source.g, COUNTER, false, "");
     assert_says(source.g, ASK("a"), false, "1 a\n");
     halt(source.vm);
-    copy.vm = copy_of(source.vm, memory_of(source.vm));
+    copy.vm = copy_of(source.vm, vm_memory(source.vm));
     run(source.vm);
     run(copy.vm);
     assert_says(source.g, ASK("b"), false, "1 a\n2 b\n");
@@ -360,7 +352,7 @@ static void programs_go_on_in_both_and_go_their_own_ways(void **state)
     assert_says(source.g, ASK("d"), false, "1 a\n2 b\n3 d\n");
     assert_says(source.g, "hostname", false, "source\n");
     halt(copy.vm);
-    again.vm = copy_of(copy.vm, memory_of(copy.vm));
+    again.vm = copy_of(copy.vm, vm_memory(copy.vm));
     end_one(&source);
     end_one(&copy);
     run(again.vm); /* of those it came from it needs nothing */
@@ -383,7 +375,7 @@ static void a_machine_that_has_ended_is_not_copied(void **state)
     need_world();
     source = clone_one();
     halt(source.vm);
-    copy = start_waiting(memory_of(source.vm));
+    copy = start_waiting(vm_memory(source.vm));
     vm_kill(source.vm);
     assert_ok(vm_await_end(source.vm, &w, &err), err);
     assert_false(machine_state_pass(source.vm, copy, &w, &err));
