@@ -95,10 +95,17 @@ static void a_fork_has_the_files_and_not_the_programs(void **state)
     store_expect(copy, "echo copy >d; rm /tmp/m; sync", "");
     store_expect(c, "cat d /tmp/m; echo source >d", "disk\nmemory\n");
     store_expect(copy, "cat d; hostname", "copy\ncomputer\n");
+    swap_out(copy);
+    store_expect(copy, "cat d", "copy\n");
+    save(copy, "p_copy");
     save(copy, "tmp_two"); /* a copy of a copy */
     again = create("tmp_two");
     computer_unref(copy);
     store_expect(again, "cat d", "copy\n");
+    copy = create("p_copy");
+    forget("p_copy");
+    store_expect(copy, "cat d", "copy\n");
+    computer_unref(copy);
     tell(run, "2\n", "got 2\n");
     guest_run_unref(run);
     computer_unref(again);

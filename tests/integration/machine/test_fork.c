@@ -131,6 +131,30 @@ static struct vm *copy_of(struct vm *from, int memory)
     return vm;
 }
 
+/* By looking into both. */
+static void copy_memory(struct vm *from, struct vm *to)
+{
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+
+    assert_ok(machine_memory_copy(from, to, &w, &err), err);
+}
+
+/* Not every server may look into its children: then all is left to QEMU. */
+static void need_sight(struct one *c)
+{
+    char path[40];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/mem", (int)vm_pid(c->vm));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    fd_close(fd);
+    if (fd < 0) {
+        end_one(c);
+        skip_because("we may not look into our own children");
+    }
+}
+
 static void run(struct vm *vm)
 {
     struct wait w = patience();
@@ -228,10 +252,11 @@ static void a_copy_has_every_byte_of_the_memory(void **state)
     need_world();
     before = hash_of(template_memory_fd(template));
     source = clone_one();
+    need_sight(&source);
     assert_says(source.g, DIRTY, false, "");
     halt(source.vm);
     copy = start_waiting(vm_memory(source.vm));
-    assert_ok(machine_memory_copy(source.vm, copy, &w, &err), err);
+    copy_memory(source.vm, copy);
     assert_same_memory(source.vm, copy);
     assert_ok(machine_state_pass(source.vm, copy, &w, &err), err);
     assert_same_memory(source.vm, copy);
@@ -247,34 +272,37 @@ static void a_copy_has_every_byte_of_the_memory(void **state)
     end_one(&source);
 }
 
-static void what_the_copy_wrote_before_is_not_left_in_it(void **state)
+/* As if QEMU had done so on its way up. */
+static void scribble(struct vm *vm)
 {
     static const uint64_t places[] = { 0x1000, 0x100000, MEMORY_BYTES - 8 };
+    uint64_t address = address_of(vm);
+    CLEANUP(fd_closep) int fd = -1;
+    char path[40];
+
+    (void)snprintf(path, sizeof path, "/proc/%d/mem", (int)vm_pid(vm));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        assert_int_equal(pwrite(fd, "not this", 8, (off_t)(address + places[i])), 8);
+}
+
+static void what_a_copy_wrote_before_is_not_left_in_it(void **state)
+{
     struct one source;
     struct vm *copy;
-    struct wait w = patience();
-    struct error err = ERROR_INIT;
-    char path[40];
     (void)state;
 
     need_world();
-    for (int i = 0; i < 2; i++) {
-        CLEANUP(fd_closep) int fd = -1;
-        uint64_t address;
-
-        source = i ? boot_one() : clone_one();
-        halt(source.vm);
-        copy = start_waiting(vm_memory(source.vm));
-        address = address_of(copy);
-        (void)snprintf(path, sizeof path, "/proc/%d/mem", (int)vm_pid(copy));
-        fd = open(path, O_RDWR | O_CLOEXEC);
-        for (size_t k = 0; k < ARRAY_LEN(places); k++)
-            assert_int_equal(pwrite(fd, "not this", 8, (off_t)(address + places[k])), 8);
-        assert_ok(machine_memory_copy(source.vm, copy, &w, &err), err);
-        assert_same_memory(source.vm, copy);
-        vm_free(copy);
-        end_one(&source);
-    }
+    source = clone_one();
+    need_sight(&source);
+    halt(source.vm);
+    copy = start_waiting(vm_memory(source.vm));
+    scribble(copy);
+    copy_memory(source.vm, copy);
+    assert_same_memory(source.vm, copy);
+    vm_free(copy);
+    end_one(&source);
 }
 
 static void one_that_began_otherwise_gets_it_from_qemu(void **state)
@@ -287,6 +315,7 @@ static void one_that_began_otherwise_gets_it_from_qemu(void **state)
 
     need_world();
     source = clone_one();
+    need_sight(&source);
     assert_says(source.g, DIRTY, false, "");
     halt(source.vm);
     copy = start_waiting(-1);
@@ -303,16 +332,17 @@ static void a_machine_that_booted_is_copied_likewise(void **state)
 {
     struct one source;
     struct vm *copy;
-    struct wait w = patience();
-    struct error err = ERROR_INIT;
     (void)state;
 
     need_world();
     source = boot_one();
+    need_sight(&source);
     assert_says(source.g, DIRTY, false, "");
     halt(source.vm);
     copy = start_waiting(-1);
-    assert_ok(machine_memory_copy(source.vm, copy, &w, &err), err);
+    scribble(copy);
+    copy_memory(source.vm, copy);
+    assert_same_memory(source.vm, copy);
     vm_free(copy);
     copy = copy_of(source.vm, -1);
     assert_same_memory(source.vm, copy);
@@ -388,7 +418,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_copy_has_every_byte_of_the_memory),
-        cmocka_unit_test(what_the_copy_wrote_before_is_not_left_in_it),
+        cmocka_unit_test(what_a_copy_wrote_before_is_not_left_in_it),
         cmocka_unit_test(one_that_began_otherwise_gets_it_from_qemu),
         cmocka_unit_test(a_machine_that_booted_is_copied_likewise),
         cmocka_unit_test(programs_go_on_in_both_and_go_their_own_ways),
