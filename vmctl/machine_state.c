@@ -100,7 +100,7 @@ bool machine_state_pass(struct vm *from, struct vm *to, const struct wait *w, st
 
     if (pass_changes(from, to, w, &why))
         return true;
-    if (why.code != ERR_UNSUPPORTED)
+    if (why.code != ERR_UNSUPPORTED && why.code != ERR_NOT_FOUND)
         return error_set(err, why.code, "%s", why.text);
     log_line(LOG_DEBUG, "vm", "event=copies_all why=%s", LOG_ESC(why.text));
     return pass_all(from, to, w, err);

@@ -66,10 +66,7 @@ void migrate_give_up(struct qmp *q)
 
 bool migrate_devices(struct qmp *q, int fd, const struct wait *w, struct error *err)
 {
-    struct error why = ERROR_INIT;
     json_t *args = json_pack("{s:b}", "live", 0); /* so that it keeps its disks */
 
-    if (qmp_call_into(q, "xen-save-devices-state", args, fd, w, &why))
-        return true;
-    return error_set(err, why.code == ERR_NOT_FOUND ? ERR_UNSUPPORTED : why.code, "%s", why.text);
+    return qmp_call_into(q, "xen-save-devices-state", args, fd, w, err);
 }

@@ -20,5 +20,5 @@ NODISCARD bool migrate_finish(struct qmp *q, uint64_t mark, const struct wait *w
 void migrate_give_up(struct qmp *q);
 
 /** The devices of a machine that is halted, to the empty file @fd; MIGRATE_IN takes them.
- *  ERR_UNSUPPORTED where this QEMU cannot leave out memory that is its own. */
+ *  ERR_NOT_FOUND where this QEMU cannot leave out memory that is its own. */
 NODISCARD bool migrate_devices(struct qmp *q, int fd, const struct wait *w, struct error *err);

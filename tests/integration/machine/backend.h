@@ -58,8 +58,10 @@ static int close_world(void **state)
 {
     int rc;
 
-    if (!missing)
+    if (!missing) {
         backend->free(backend);
+        machine_pass(&world); /* which closes what was theirs */
+    }
     rc = folder_remove(state);
     machine_close(&world);
     return rc;
