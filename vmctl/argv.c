@@ -18,6 +18,12 @@
  * may take of ours. */
 #define SCREEN "virtio-gpu-pci,xres=1280,yres=800,max_hostmem=134217728"
 
+/* What a saved state does not say: what it is, for people, and, with the other, which machine it is
+ * of.  Devices that are saved alone come without the two, and whoever takes a state of one kind has
+ * to be able to take the other. */
+#define STATE_WORDS  ",suppress-vmdesc=on"
+#define STATE_GLOBAL "migration.send-configuration=off"
+
 struct line {
     char **args;
     size_t count;
@@ -72,10 +78,10 @@ static const char *cpu_args(enum argv_accel accel)
 static const char *machine_args(const struct argv_spec *spec)
 {
     if (spec->machine == ARGV_Q35)
-        return "q35,usb=off,sata=off,smbus=off,vmport=off";
+        return "q35,usb=off,sata=off,smbus=off,vmport=off" STATE_WORDS;
     if (spec->accel == ARGV_KVM)
-        return "microvm,acpi=on,pit=off,pic=off,rtc=on,usb=off";
-    return "microvm,acpi=on,pit=on,pic=on,rtc=on,usb=off";
+        return "microvm,acpi=on,pit=off,pic=off,rtc=on,usb=off" STATE_WORDS;
+    return "microvm,acpi=on,pit=on,pic=on,rtc=on,usb=off" STATE_WORDS;
 }
 
 static void add_machine(struct line *l, const struct argv_spec *spec)
@@ -93,6 +99,8 @@ static void add_machine(struct line *l, const struct argv_spec *spec)
     add(l, SECCOMP);
     add(l, "-machine");
     addf(l, "%s,memory-backend=ram", machine_args(spec));
+    add(l, "-global");
+    add(l, STATE_GLOBAL);
     add(l, "-accel");
     add(l, accel_args(spec));
     add(l, "-cpu");

@@ -62,41 +62,6 @@ bool vm_display_header(const char *text, size_t len, struct display_frame *ret_s
     return true;
 }
 
-static int open_for_writing(int file, struct error *err)
-{
-    char path[40];
-    int fd;
-
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-    fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        error_set_errno(err, errno, "a file for a picture");
-    return fd;
-}
-
-static bool dump_into(struct qmp *q, int file, const struct wait *w, struct error *err)
-{
-    CLEANUP(fd_closep) int fd = open_for_writing(file, err);
-    char path[40];
-    int64_t set;
-    json_t *dump, *remove;
-    bool ok;
-
-    if (fd < 0 || !qmp_add_fd(q, fd, &set, w, err))
-        return false;
-    (void)snprintf(path, sizeof path, "/dev/fdset/%" PRId64, set);
-    dump = json_pack("{s:s}", "filename", path);
-    remove = json_pack("{s:I}", "fdset-id", (json_int_t)set);
-    ok = dump && remove;
-    if (!ok) {
-        json_decref(dump);
-        json_decref(remove);
-        return error_set(err, ERR_NOMEM, "a command for QEMU");
-    }
-    ok = qmp_call(q, "screendump", dump, NULL, w, err);
-    return qmp_call(q, "remove-fd", remove, NULL, w, ok ? err : NULL) && ok;
-}
-
 /* Up to @len bytes; -1. */
 static ssize_t read_at(int file, void *data, size_t len, size_t offset, struct error *err)
 {
@@ -144,7 +109,7 @@ bool vm_display_dump(struct qmp *q, bool rgb, struct display_frame *ret, const s
 
     if (file < 0)
         return error_set_errno(err, errno, "a file for a picture");
-    if (!dump_into(q, file, w, err))
+    if (!qmp_call_into(q, "screendump", json_object(), file, w, err))
         return false;
     n = read_at(file, header, sizeof header, 0, err);
     if (n < 0 || !vm_display_header(header, (size_t)n, &frame, &at, err))

@@ -5,6 +5,7 @@
  *   machine.c        the operations of a computer
  *   machine_image.c  images out of the store, each with the template that clones start from
  *   machine_state.c  QEMU's state and a disk on their way
+ *   machine_memory.c the memory of one QEMU written into another
  *   machine_save.c   forks and checkpoints: making them, and starting from them
  *   machine_keep.c   the folders that checkpoints are kept in
  *   machine_swap.c   out to disk, and back by itself
@@ -131,11 +132,20 @@ NODISCARD bool machine_state_save(struct vm *vm, int fd, const struct wait *w, s
 
 /** @vm waits for a state. */
 NODISCARD bool machine_state_load(struct vm *vm, int fd, const struct wait *w, struct error *err);
+
+/** @from is halted; @to has started from what @from did (see vm_memory()), and waits. */
 NODISCARD bool machine_state_pass(struct vm *from, struct vm *to, const struct wait *w,
                                   struct error *err);
 
 /** All of it, holes as holes, to the empty file @to. */
 NODISCARD bool machine_copy_file(int from, int to, const struct wait *w, struct error *err);
+
+/* ---- machine_memory.c ---- */
+
+/** Of those two, the memory alone.  ERR_UNSUPPORTED where we may not look into our own children;
+ *  until machine_state_load() another way will do as well. */
+NODISCARD bool machine_memory_copy(struct vm *from, struct vm *to, const struct wait *w,
+                                   struct error *err);
 
 /* ---- machine_save.c ---- */
 

@@ -18,21 +18,96 @@
 #define FORK_PREFIX "tmp_"
 #define GO_ON_NS    (20 * CLOCK_NS_PER_S) /* for a machine that has to run again, whoever waits */
 
+/* ---- what both kinds of copies are ---- */
+
+void machine_copy_fini(struct machine_copy *copy)
+{
+    vm_free(copy->vm);
+    free(copy->id);
+    *copy = (struct machine_copy){ .vm = NULL };
+}
+
+/* A disk that the whole of another is copied to. */
+static bool make_disk(const struct backend *b, int *ret, struct error *err)
+{
+    /* Its content is replaced, but QEMU wants to see an image when it starts. */
+    *ret = overlay_make(b->overlay_dir, 1u << 20, err);
+    return *ret >= 0;
+}
+
+/* A QEMU of that shape, which waits for its state.  The guest has long said HELLO to another. */
+static bool start_waiting(struct machine_copy *copy, int disk, int frozen, int memory,
+                          const struct wait *w, struct error *err)
+{
+    uint8_t hello[WIRE_HEADER_BYTES + 8];
+    struct wire_header h = { .length = 8, .type = WIRE_HELLO };
+    struct wire_out o = { .data = hello, .cap = sizeof hello, .len = WIRE_HEADER_BYTES };
+    struct vm_spec spec = copy->spec;
+
+    wire_header_put(hello, &h);
+    wire_put_u32(&o, WIRE_MAGIC);
+    wire_put_u32(&o, WIRE_VERSION);
+    spec.said = hello;
+    spec.said_len = o.len;
+    spec.argv.incoming = true;
+    spec.argv.stopped = true; /* whatever the state says of it */
+    spec.argv.ram_fd = memory;
+    spec.argv.disk_fd = disk;
+    spec.argv.disk_frozen_fd = frozen;
+    copy->vm = vm_start(&spec, NULL, NULL, w, err);
+    return copy->vm;
+}
+
+/* It is started while the other still works on coming to a halt. */
+struct starting {
+    struct machine_copy *copy;
+    int disk, frozen, memory;
+    const struct wait *wait;
+    pthread_t thread;
+    bool threaded, ok;
+    struct error why;
+};
+
+static void *start_it(void *arg)
+{
+    struct starting *s = arg;
+
+    s->ok = start_waiting(s->copy, s->disk, s->frozen, s->memory, s->wait, &s->why);
+    return NULL;
+}
+
+/* The loop's own thread has to turn the loop, which starts it. */
+static void starting_begin(struct starting *s)
+{
+    s->threaded =
+        !loop_is_owner(s->copy->spec.loop) && pthread_create(&s->thread, NULL, start_it, s) == 0;
+    if (!s->threaded)
+        (void)start_it(s);
+}
+
+static bool starting_end(struct starting *s, struct error *err)
+{
+    if (s->threaded)
+        pthread_join(s->thread, NULL);
+    s->threaded = false;
+    return s->ok || error_set(err, s->why.code, "%s", s->why.text);
+}
+
 /* ---- a moment in which it stands still ---- */
 
 /* Where the machine's state and disk go: to another machine, or into files. */
 struct target {
-    struct vm *vm;
-    int state;
-    int disk; /* -1: it has none */
+    struct starting *other;
+    int state; /* when there is no other */
+    int disk;  /* -1: it has none */
 };
 
 static bool take(struct vm *vm, const struct target *to, const struct wait *w, struct error *err)
 {
     if (to->disk >= 0 && !machine_copy_file(vm_disk(vm), to->disk, w, err))
         return false;
-    return to->vm ? machine_state_pass(vm, to->vm, w, err)
-                  : machine_state_save(vm, to->state, w, err);
+    return to->other ? machine_state_pass(vm, to->other->copy->vm, w, err)
+                     : machine_state_save(vm, to->state, w, err);
 }
 
 /* Whatever came of it, the machine goes on; how late it is then does not matter. */
@@ -56,48 +131,11 @@ static bool capture(struct machine *m, const struct target *to, const struct wai
 
     ok = !m->paused || vm_run(m->vm, w, &why);
     ok = ok && (frozen = guest_freeze(g, w, &why)) && guest_sync(g, w, &why) &&
-         guest_hold(g, w, &why) && vm_halt(m->vm, w, &why) && take(m->vm, to, w, &why);
+         (!to->other || starting_end(to->other, &why)) && guest_hold(g, w, &why) &&
+         vm_halt(m->vm, w, &why) && take(m->vm, to, w, &why);
     if (!go_on(m, frozen, ok ? &why : NULL))
         ok = false;
     return ok || error_set(err, why.code, "%s", why.text);
-}
-
-/* ---- what both kinds of copies are ---- */
-
-void machine_copy_fini(struct machine_copy *copy)
-{
-    vm_free(copy->vm);
-    free(copy->id);
-    *copy = (struct machine_copy){ .vm = NULL };
-}
-
-/* A disk that the whole of another is copied to. */
-static bool make_disk(const struct backend *b, int *ret, struct error *err)
-{
-    /* Its content is replaced, but QEMU wants to see an image when it starts. */
-    *ret = overlay_make(b->overlay_dir, 1u << 20, err);
-    return *ret >= 0;
-}
-
-/* A QEMU of that shape, which waits for its state.  The guest has long said HELLO to another. */
-static bool start_waiting(struct machine_copy *copy, int disk, int frozen, const struct wait *w,
-                          struct error *err)
-{
-    uint8_t hello[WIRE_HEADER_BYTES + 8];
-    struct wire_header h = { .length = 8, .type = WIRE_HELLO };
-    struct wire_out o = { .data = hello, .cap = sizeof hello, .len = WIRE_HEADER_BYTES };
-    struct vm_spec spec = copy->spec;
-
-    wire_header_put(hello, &h);
-    wire_put_u32(&o, WIRE_MAGIC);
-    wire_put_u32(&o, WIRE_VERSION);
-    spec.said = hello;
-    spec.said_len = o.len;
-    spec.argv.incoming = true;
-    spec.argv.disk_fd = disk;
-    spec.argv.disk_frozen_fd = frozen;
-    copy->vm = vm_start(&spec, NULL, NULL, w, err);
-    return copy->vm;
 }
 
 /* ---- forks ---- */
@@ -107,6 +145,7 @@ static bool fork_machine(struct machine *m, const char *id, const struct wait *w
     struct machine_copy *copy = calloc(1, sizeof *copy);
     struct backend *b = m->backend;
     CLEANUP(fd_closep) int disk = -1;
+    struct starting other = { .copy = copy, .wait = w };
     bool ok;
 
     if (!copy || !(copy->id = strdup(id))) {
@@ -115,10 +154,16 @@ static bool fork_machine(struct machine *m, const char *id, const struct wait *w
     }
     copy->image = m->image;
     copy->spec = m->spec;
-    ok = (vm_disk(m->vm) < 0 ||
-          (make_disk(b, &disk, err) && machine_copy_file(vm_disk(m->vm), disk, w, err))) &&
-         start_waiting(copy, disk, vm_frozen(m->vm), w, err) &&
-         capture(m, &(struct target){ .vm = copy->vm, .disk = disk }, w, err);
+    ok = vm_disk(m->vm) < 0 ||
+         (make_disk(b, &disk, err) && machine_copy_file(vm_disk(m->vm), disk, w, err));
+    if (ok) {
+        other.disk = disk;
+        other.frozen = vm_frozen(m->vm);
+        other.memory = vm_memory(m->vm);
+        starting_begin(&other);
+        ok = capture(m, &(struct target){ .other = &other, .disk = disk }, w, err);
+        (void)starting_end(&other, NULL); /* wherever capturing ended */
+    }
     if (!ok) {
         machine_copy_fini(copy);
         free(copy);
@@ -234,7 +279,7 @@ static bool load(struct backend *b, const char *id, const struct machine_keep_fi
     if (!check_about(copy, about, id, err) ||
         (files->disk >= 0 &&
          (!make_disk(b, &disk, err) || !machine_copy_file(files->disk, disk, w, err))) ||
-        !start_waiting(copy, disk, files->frozen, w, err))
+        !start_waiting(copy, disk, files->frozen, -1, w, err))
         return false;
     if (strcmp(about->qemu, qmp_version(vm_qmp(copy->vm))) != 0)
         return error_set(err, ERR_UNSUPPORTED, "checkpoint %s is of QEMU %s, and this is %s", id,

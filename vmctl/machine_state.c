@@ -5,85 +5,21 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
+#include "kernel/base/log.h"
 #include "vmctl/machine.h"
+#include "vmctl/migrate.h"
 
-#define STATE_NAME "state"
-#define NO_LIMIT   (1ll << 40) /* bytes a second */
-#define CANCEL_NS  (2 * CLOCK_NS_PER_S)
 #define COPY_BYTES (1u << 20)
 #define SETTLE_MS  1
 #define PIPE_BYTES (8 << 20)
 
 /* ---- QEMU's part ---- */
-
-static bool set_up(struct qmp *q, const struct wait *w, struct error *err)
-{
-    json_t *capabilities =
-        json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability", "x-ignore-shared",
-                  "state", 0, "capability", "events", "state", 1);
-    json_t *parameters = json_pack("{s:I}", "max-bandwidth", (json_int_t)NO_LIMIT);
-
-    if (!capabilities || !parameters) {
-        json_decref(capabilities);
-        json_decref(parameters);
-        return error_set(err, ERR_NOMEM, "a command for QEMU");
-    }
-    if (!qmp_call(q, "migrate-set-capabilities", capabilities, NULL, w, err)) {
-        json_decref(parameters);
-        return false;
-    }
-    return qmp_call(q, "migrate-set-parameters", parameters, NULL, w, err);
-}
-
-static bool begin(struct qmp *q, const char *command, int fd, const struct wait *w,
-                  struct error *err)
-{
-    json_t *args;
-
-    if (!set_up(q, w, err) || !qmp_pass_fd(q, STATE_NAME, fd, w, err))
-        return false;
-    args = json_pack("{s:s}", "uri", "fd:" STATE_NAME);
-    if (!args)
-        return error_set(err, ERR_NOMEM, "a command for QEMU");
-    return qmp_call(q, command, args, NULL, w, err);
-}
-
-/* @mark: from before it began. */
-static bool finish(struct qmp *q, uint64_t mark, const struct wait *w, struct error *err)
-{
-    for (;;) {
-        json_t *data = NULL;
-        const char *status;
-        bool done, failed;
-
-        if (!qmp_await(q, &mark, "MIGRATION", &data, w, err))
-            return false;
-        status = json_string_value(json_object_get(data, "status"));
-        done = status && !strcmp(status, "completed");
-        failed = status && (!strcmp(status, "failed") || !strcmp(status, "cancelled"));
-        json_decref(data);
-        if (done)
-            return true;
-        if (failed)
-            return error_set(err, ERR_IO, "QEMU could not move the state of the machine");
-    }
-}
-
-/* A machine whose saving was given up must not go on saving. */
-static void give_up(struct qmp *q)
-{
-    const struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), CANCEL_NS) };
-    uint64_t mark = qmp_event_mark(q);
-
-    if (qmp_call(q, "migrate_cancel", NULL, NULL, &w, NULL))
-        (void)!finish(q, mark, &w, NULL);
-}
 
 /* It tells of the end a moment before it can run the machine again. */
 static bool settle(struct qmp *q, const struct wait *w, struct error *err)
@@ -107,28 +43,31 @@ static bool settle(struct qmp *q, const struct wait *w, struct error *err)
 bool machine_state_save(struct vm *vm, int fd, const struct wait *w, struct error *err)
 {
     struct qmp *q = vm_qmp(vm);
-    uint64_t mark = qmp_event_mark(q);
     struct error why = ERROR_INIT;
+    uint64_t mark;
 
-    if (begin(q, "migrate", fd, w, &why) && finish(q, mark, w, &why) && settle(q, w, &why))
+    if (migrate_begin(q, MIGRATE_OUT, fd, true, &mark, w, &why) &&
+        migrate_finish(q, mark, w, &why) && settle(q, w, &why))
         return true;
+    /* One whose saving was given up must not go on saving. */
     if (why.code == ERR_TIMEOUT || why.code == ERR_CANCELLED)
-        give_up(q);
+        migrate_give_up(q);
     return error_set(err, why.code, "%s", why.text);
 }
 
 bool machine_state_load(struct vm *vm, int fd, const struct wait *w, struct error *err)
 {
-    struct qmp *q = vm_qmp(vm);
-    uint64_t mark = qmp_event_mark(q);
+    uint64_t mark;
 
-    return begin(q, "migrate-incoming", fd, w, err) && finish(q, mark, w, err);
+    return migrate_begin(vm_qmp(vm), MIGRATE_IN, fd, true, &mark, w, err) &&
+           migrate_finish(vm_qmp(vm), mark, w, err);
 }
 
-bool machine_state_pass(struct vm *from, struct vm *to, const struct wait *w, struct error *err)
+/* QEMU's own way: everything through a socket. */
+static bool pass_all(struct vm *from, struct vm *to, const struct wait *w, struct error *err)
 {
-    uint64_t mark = qmp_event_mark(vm_qmp(to));
     const int room = PIPE_BYTES;
+    uint64_t mark;
     int pair[2];
     bool ok;
 
@@ -137,11 +76,34 @@ bool machine_state_pass(struct vm *from, struct vm *to, const struct wait *w, st
     /* So that the two take turns less often; not every server may. */
     if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) != 0)
         (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-    ok = begin(vm_qmp(to), "migrate-incoming", pair[1], w, err);
+    ok = migrate_begin(vm_qmp(to), MIGRATE_IN, pair[1], true, &mark, w, err);
     fd_close(pair[1]);
     ok = ok && machine_state_save(from, pair[0], w, err);
     fd_close(pair[0]);
-    return ok && finish(vm_qmp(to), mark, w, err);
+    return ok && migrate_finish(vm_qmp(to), mark, w, err);
+}
+
+/* QEMU looks at every page; what both have of the template need not even be looked at. */
+static bool pass_changes(struct vm *from, struct vm *to, const struct wait *w, struct error *err)
+{
+    CLEANUP(fd_closep) int state = memfd_create("aios-state", MFD_CLOEXEC);
+
+    if (state < 0)
+        return error_set_errno(err, errno, "a memory file for the state of the machine");
+    return machine_memory_copy(from, to, w, err) && migrate_devices(vm_qmp(from), state, w, err) &&
+           machine_state_load(to, state, w, err);
+}
+
+bool machine_state_pass(struct vm *from, struct vm *to, const struct wait *w, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    if (pass_changes(from, to, w, &why))
+        return true;
+    if (why.code != ERR_UNSUPPORTED && why.code != ERR_NOT_FOUND)
+        return error_set(err, why.code, "%s", why.text);
+    log_line(LOG_DEBUG, "vm", "event=copies_all why=%s", LOG_ESC(why.text));
+    return pass_all(from, to, w, err);
 }
 
 /* ---- disks ---- */

@@ -68,6 +68,11 @@ NODISCARD bool qmp_pass_fd(struct qmp *q, const char *name, int fd, const struct
 NODISCARD bool qmp_add_fd(struct qmp *q, int fd, int64_t *ret_set, const struct wait *w,
                           struct error *err);
 
+/** Like qmp_call() for a command that writes a file: its "filename" is @file, however that is open,
+ *  which stays the caller's. */
+NODISCARD bool qmp_call_into(struct qmp *q, const char *command, json_t *args, int file,
+                             const struct wait *w, struct error *err);
+
 /** Where the events are: what qmp_await() looks after. */
 uint64_t qmp_event_mark(struct qmp *q);
 

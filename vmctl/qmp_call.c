@@ -1,6 +1,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -297,6 +299,47 @@ bool qmp_add_fd(struct qmp *q, int fd, int64_t *ret_set, const struct wait *w, s
         *ret_set = json_integer_value(set);
     json_decref(data);
     return ok || error_set(err, ERR_PROTOCOL, "QEMU does not tell where it keeps a descriptor");
+}
+
+/* QEMU takes a descriptor that is open for just what it wants to do. */
+static int open_for_writing(int file, struct error *err)
+{
+    char path[40];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        error_set_errno(err, errno, "a file for QEMU");
+    return fd;
+}
+
+static bool call_with_set(struct qmp *q, const char *command, json_t *args, int64_t set,
+                          const struct wait *w, struct error *err)
+{
+    json_t *remove = json_pack("{s:I}", "fdset-id", (json_int_t)set);
+    char path[40];
+    bool ok;
+
+    (void)snprintf(path, sizeof path, "/dev/fdset/%" PRId64, set);
+    if (!remove || json_object_set_new(args, "filename", json_string(path)) != 0) {
+        json_decref(remove);
+        return error_set(err, ERR_NOMEM, "a command for QEMU");
+    }
+    ok = qmp_call(q, command, json_incref(args), NULL, w, err);
+    return qmp_call(q, "remove-fd", remove, NULL, w, ok ? err : NULL) && ok;
+}
+
+bool qmp_call_into(struct qmp *q, const char *command, json_t *args, int file, const struct wait *w,
+                   struct error *err)
+{
+    CLEANUP(fd_closep) int fd = open_for_writing(file, err);
+    int64_t set;
+    bool ok = fd >= 0 && (args || error_set(err, ERR_NOMEM, "a command for QEMU")) &&
+              qmp_add_fd(q, fd, &set, w, err) && call_with_set(q, command, args, set, w, err);
+
+    json_decref(args);
+    return ok;
 }
 
 uint64_t qmp_event_mark(struct qmp *q)

@@ -13,10 +13,10 @@
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 #include "kernel/base/id.h"
+#include "vmctl/migrate.h"
 #include "vmctl/overlay.h"
 #include "vmctl/template_internal.h"
 
-#define STATE_NAME     "state"
 #define FIRST_PING_NS  (20 * CLOCK_NS_PER_MS)
 #define LATER_PING_NS  (200 * CLOCK_NS_PER_MS)
 #define ENTROPY_BYTES  64u
@@ -26,49 +26,13 @@
 
 /* ---- saving and restoring ---- */
 
-static bool set_capabilities(struct qmp *q, const struct wait *w, struct error *err)
-{
-    json_t *args = json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability",
-                             "x-ignore-shared", "state", 1, "capability", "events", "state", 1);
-
-    if (!args)
-        return error_set(err, ERR_NOMEM, "a command for QEMU");
-    return qmp_call(q, "migrate-set-capabilities", args, NULL, w, err);
-}
-
-/* @mark: from before the migration was asked for. */
-static bool await_migration(struct qmp *q, uint64_t mark, const struct wait *w, struct error *err)
-{
-    for (;;) {
-        json_t *data = NULL;
-        const char *status;
-        bool done, failed;
-
-        if (!qmp_await(q, &mark, "MIGRATION", &data, w, err))
-            return false;
-        status = json_string_value(json_object_get(data, "status"));
-        done = status && !strcmp(status, "completed");
-        failed = status && (!strcmp(status, "failed") || !strcmp(status, "cancelled"));
-        json_decref(data);
-        if (done)
-            return true;
-        if (failed)
-            return error_set(err, ERR_IO, "QEMU could not move the state of the machine");
-    }
-}
-
-static bool move_state(struct qmp *q, const char *command, int fd, const struct wait *w,
+static bool move_state(struct vm *vm, enum migrate_way way, int fd, const struct wait *w,
                        struct error *err)
 {
-    uint64_t mark = qmp_event_mark(q);
-    json_t *args;
+    uint64_t mark;
 
-    if (!set_capabilities(q, w, err) || !qmp_pass_fd(q, STATE_NAME, fd, w, err))
-        return false;
-    args = json_pack("{s:s}", "uri", "fd:" STATE_NAME);
-    if (!args)
-        return error_set(err, ERR_NOMEM, "a command for QEMU");
-    return qmp_call(q, command, args, NULL, w, err) && await_migration(q, mark, w, err);
+    return migrate_begin(vm_qmp(vm), way, fd, false, &mark, w, err) &&
+           migrate_finish(vm_qmp(vm), mark, w, err);
 }
 
 /* ---- making one ---- */
@@ -97,8 +61,8 @@ static bool boot(struct template *t, struct vm_spec *spec, const struct wait *w,
 {
     CLEANUP(vm_freep) struct vm *vm = vm_start(spec, NULL, NULL, w, err);
 
-    return vm && await_idle(vm, spec, w, err) &&
-           move_state(vm_qmp(vm), "migrate", t->state_fd, w, err) && vm_quit(vm, w, err);
+    return vm && await_idle(vm, spec, w, err) && move_state(vm, MIGRATE_OUT, t->state_fd, w, err) &&
+           vm_quit(vm, w, err);
 }
 
 static bool seal(int fd, struct error *err)
@@ -283,7 +247,7 @@ struct vm *template_clone(struct template *t, vm_ended_fn *on_ended, void *arg,
     spec.said = hello;
     spec.said_len = compose_hello(hello, sizeof hello);
     vm = vm_start(&spec, on_ended, arg, w, err);
-    if (!vm || !move_state(vm_qmp(vm), "migrate-incoming", state, w, err) || !vm_run(vm, w, err))
+    if (!vm || !move_state(vm, MIGRATE_IN, state, w, err) || !vm_run(vm, w, err))
         return NULL;
     return STEAL(vm);
 }

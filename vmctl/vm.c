@@ -32,6 +32,7 @@ static void vm_unref(struct vm *vm)
     fd_close(vm->stream);
     fd_close(vm->disk);
     fd_close(vm->frozen);
+    fd_close(vm->memory);
     ring_fini(&vm->lines);
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
@@ -299,6 +300,16 @@ int vm_disk(const struct vm *vm)
 int vm_frozen(const struct vm *vm)
 {
     return vm->frozen;
+}
+
+int vm_memory(const struct vm *vm)
+{
+    return vm->memory;
+}
+
+uint64_t vm_memory_bytes(const struct vm *vm)
+{
+    return vm->memory_bytes;
 }
 
 unsigned vm_oom_kills(struct vm *vm)

@@ -80,6 +80,10 @@ int vm_guest_end(const struct vm *vm);
 int vm_disk(const struct vm *vm);
 int vm_frozen(const struct vm *vm);
 
+/** What its memory began as: a file, borrowed, or -1 for zeros; and how large it is. */
+int vm_memory(const struct vm *vm);
+uint64_t vm_memory_bytes(const struct vm *vm);
+
 /** How often its kernel has killed a program because memory was short. */
 unsigned vm_oom_kills(struct vm *vm);
 

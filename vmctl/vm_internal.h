@@ -20,7 +20,8 @@ struct vm {
     struct qmp *qmp;
     atomic_uint refs; /* the owner, the loop, and each handle */
 
-    int disk, frozen;          /* constant once started */
+    int disk, frozen, memory; /* constant once started, as is the next */
+    uint64_t memory_bytes;
     pthread_mutex_t call_lock; /* held by the loop while it calls on_ended; guards the next two */
     vm_ended_fn *on_ended;
     void *arg;

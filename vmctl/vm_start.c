@@ -127,6 +127,8 @@ static struct vm *vm_new(const struct vm_spec *spec, vm_ended_fn *on_ended, void
     vm->held = -1;
     vm->disk = -1;
     vm->frozen = -1;
+    vm->memory = -1;
+    vm->memory_bytes = (uint64_t)spec->argv.memory_mib << 20;
     vm->stream = -1;
     vm->silent = true;
     atomic_init(&vm->refs, 1);
@@ -184,7 +186,8 @@ struct vm *vm_start(const struct vm_spec *spec, vm_ended_fn *on_ended, void *arg
     for (int i = 0; ok && i < USE_COUNT; i++)
         ok = make_pair(spec, (enum socket_use)i, &ours[i], &theirs[i], &why);
     ok = ok && copy_fd(spec->argv.disk_fd, &vm->disk, &why) &&
-         copy_fd(spec->argv.disk_frozen_fd, &vm->frozen, &why);
+         copy_fd(spec->argv.disk_frozen_fd, &vm->frozen, &why) &&
+         copy_fd(spec->argv.ram_fd, &vm->memory, &why);
     if (ok) {
         vm->console = fd_steal(&ours[USE_CONSOLE]);
         vm->stream = fd_steal(&ours[USE_GUEST]);

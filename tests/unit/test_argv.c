@@ -22,6 +22,7 @@ static const struct argv_spec small = {
 };
 
 #define SECCOMP "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+#define STATE   ",suppress-vmdesc=on,memory-backend=ram\n-global\nmigration.send-configuration=off\n"
 #define WORDS   "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on"
 
 /* One argument a line, so that a failing test shows which. */
@@ -44,7 +45,7 @@ static void a_microvm_with_nothing_but_its_three_sockets(void **state)
     assert_line(&small,
                 "qemu-system-x86_64\n-nodefaults\n-no-user-config\n-no-reboot\n-display\nnone\n"
                 "-sandbox\n" SECCOMP "\n"
-                "-machine\nmicrovm,acpi=on,pit=off,pic=off,rtc=on,usb=off,memory-backend=ram\n"
+                "-machine\nmicrovm,acpi=on,pit=off,pic=off,rtc=on,usb=off" STATE
                 "-accel\nkvm\n-cpu\nhost,arch-capabilities=off\n-smp\n1\n-m\n256M\n"
                 "-object\nmemory-backend-ram,id=ram,size=256M\n"
                 "-kernel\n/proc/self/fd/10\n-initrd\n/proc/self/fd/11\n-append\n" WORDS "\n"
@@ -74,7 +75,7 @@ static void a_clone_of_a_q35_with_a_disk(void **state)
     assert_line(
         &spec, "qemu-system-x86_64\n-nodefaults\n-no-user-config\n-no-reboot\n-L\n/fw\n"
                "-display\nnone\n-sandbox\n" SECCOMP "\n"
-               "-machine\nq35,usb=off,sata=off,smbus=off,vmport=off,memory-backend=ram\n"
+               "-machine\nq35,usb=off,sata=off,smbus=off,vmport=off" STATE
                "-accel\ntcg,tb-size=64\n-cpu\nmax,la57=off\n-smp\n2\n-m\n512M\n"
                "-object\nmemory-backend-file,id=ram,size=512M,mem-path=/proc/self/fd/12,share=off\n"
                "-kernel\n/proc/self/fd/10\n-initrd\n/proc/self/fd/11\n"

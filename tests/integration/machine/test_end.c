@@ -1,84 +1,12 @@
 /* How machines end, what is said of it, and that nothing is left. */
-#include "tests/integration/machine/store.h"
+#include "tests/integration/machine/backend.h"
 
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 
 #include "vmctl/machine.h"
 
-static struct machine_world world;
-static const char *missing;
-static char images[256], kept[256];
-static struct computer_backend *backend;
 static const char *self; /* this program, which is its own server to be killed */
-
-static struct told {
-    atomic_uint lost;
-    char why[600];
-} told;
-
-static void on_event(void *arg, struct computer *c, const struct computer_event *event)
-{
-    (void)c;
-    if (event->kind != COMPUTER_EVENT_LOST)
-        return;
-    (void)snprintf(told.why, sizeof told.why, "%s", event->text);
-    atomic_fetch_add(&((struct told *)arg)->lost, 1);
-}
-
-static void open_backend(const char *folder)
-{
-    struct vmctl_config config;
-    struct error err = ERROR_INIT;
-
-    (void)snprintf(images, sizeof images, "%s/images", folder);
-    (void)snprintf(kept, sizeof kept, "%s/kept", folder);
-    config = store_config(&world, images);
-    config.state_dir = kept;
-    config.cache_dir = folder;
-    backend = vmctl_backend_new(&config, &err);
-    assert_ok(backend, err);
-}
-
-static int open_world(void **state)
-{
-    missing = machine_open(&world);
-    if (folder_make(state) != 0)
-        return -1;
-    if (!missing)
-        missing = store_make(&world, "");
-    if (!missing)
-        open_backend(folder_base);
-    return 0;
-}
-
-static int close_world(void **state)
-{
-    int rc;
-
-    if (!missing)
-        backend->free(backend);
-    rc = folder_remove(state);
-    machine_close(&world);
-    return rc;
-}
-
-static struct computer *create(void)
-{
-    static const struct computer_spec spec;
-    const struct computer_hooks hooks = { .loop = world.loop, .on_event = on_event, .arg = &told };
-    struct wait w = patience();
-    struct error err = ERROR_INIT;
-    struct computer *c;
-
-    if (missing)
-        skip_because("no %s", missing);
-    atomic_store(&told.lost, 0);
-    c = backend->create(backend, &spec, NULL, &hooks, &w, &err);
-    assert_ok(c, err);
-    return c;
-}
 
 static pid_t pid_of(struct computer *c)
 {
@@ -107,7 +35,7 @@ static void a_qemu_that_is_killed_is_a_lost_computer(void **state)
     struct computer *c;
     (void)state;
 
-    c = create();
+    c = create(NULL);
     assert_int_equal(kill(pid_of(c), SIGKILL), 0);
     await_lost();
     assert_contains(told.why, "QEMU was killed by signal 9");
@@ -124,7 +52,7 @@ static void a_qemu_that_stands_still_costs_time_and_no_more(void **state)
     struct computer *c;
     (void)state;
 
-    c = create();
+    c = create(NULL);
     assert_int_equal(kill(pid_of(c), SIGSTOP), 0);
     w = within_ms(200);
     assert_false(computer_pause(c, &w, &err));
@@ -145,7 +73,7 @@ static void one_that_is_short_of_memory_goes_on_and_says_so(void **state)
     struct computer *c;
     (void)state;
 
-    c = create();
+    c = create(NULL);
     computer_strikes(c, &strikes);
     assert_int_equal(strikes.oom, 0);
     /* Each holds what it has read until somebody takes it. */
@@ -171,7 +99,7 @@ static void one_that_cannot_be_saved_goes_on(void **state)
     struct vm *vm;
     (void)state;
 
-    c = create();
+    c = create(NULL);
     vm = machine_of(c)->vm;
     assert_true(full >= 0);
     assert_ok(vm_halt(vm, &w, &err), err);
@@ -205,8 +133,8 @@ static int serve(const char *folder)
     if (machine_open(&world))
         return 1;
     open_backend(folder);
-    one = create();
-    two = create();
+    one = create(NULL);
+    two = create(NULL);
     if (!computer_checkpoint(one, "tmp_left", &w, &err) || !computer_swap_out(two, &w, &err))
         return 2;
     (void)dprintf(1, "%d %d\n", (int)pid_of(one), (int)vm_pid(machine_backend(backend)->forks->vm));
