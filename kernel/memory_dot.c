@@ -2,6 +2,9 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#if defined(__x86_64__)
+#include <sys/platform/x86.h>
+#endif
 
 /* One body, compiled once for each width: four sums run beside each other, since one addition
  * takes longer than a processor needs to begin the next. */
@@ -53,13 +56,14 @@ __attribute__((target("avx512f"))) static void dot16(const float *query, const f
     DOT_BODY(float16);
 }
 
+/* As the C library found it at its start.  The compiler's own way would have every program ask the
+ * processor again before main(), which takes 5 us a question where that is a virtual one. */
 static bool has_width(unsigned width)
 {
-    __builtin_cpu_init();
     if (width == 16)
-        return __builtin_cpu_supports("avx512f");
+        return CPU_FEATURE_ACTIVE(AVX512F);
     if (width == 8)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return CPU_FEATURE_ACTIVE(AVX2) && CPU_FEATURE_ACTIVE(FMA);
     return width == 4;
 }
 

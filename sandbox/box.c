@@ -310,7 +310,8 @@ static bool launch(struct box *box, const struct launch_plan *plan,
     if (!launch_begin(&launch, b->launcher, plan, err))
         return false;
     skeleton = backend_skeleton(b, box->root ? box->root : "/", err);
-    if (skeleton && cgroup_complete(box->group, limits, err) && launch_go(&launch, skeleton, err)) {
+    if (skeleton && launch_go(&launch, skeleton, err) &&
+        cgroup_complete(box->group, limits, err) && launch_enter(&launch, err)) {
         backend_sweep(b);
         if (launch_end(&launch, &box->run, w, err))
             return true;

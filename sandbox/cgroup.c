@@ -1,9 +1,11 @@
 #include "sandbox/cgroup.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
@@ -188,9 +190,38 @@ int cgroup_clone_fd(const struct cgroup *g)
     return g ? g->dir_fd : -1;
 }
 
+bool cgroup_open_doors(const struct cgroup *g, int fds[CGROUP_DOORS], size_t *ret_count,
+                       struct error *err)
+{
+    const struct cgroup_kind *kind = g->host->kind;
+    size_t count = 0;
+
+    for (size_t i = 0; kind->open_door && i < CGROUP_DOORS; i++) {
+        fds[count] = kind->open_door(g, i);
+        if (fds[count] >= 0) {
+            count++;
+        } else if (fds[count] == -1) {
+            error_set_errno(err, errno, "open group %s", g->name);
+            while (count > 0)
+                fd_close(fds[--count]);
+            return false;
+        }
+    }
+    *ret_count = count;
+    return true;
+}
+
 bool cgroup_enter(const struct cgroup *g)
 {
-    return !g->host->kind->enter || g->host->kind->enter(g);
+    int fds[CGROUP_DOORS];
+    size_t count;
+    bool ok = cgroup_open_doors(g, fds, &count, NULL);
+
+    for (size_t i = 0; ok && i < count; i++)
+        ok = write(fds[i], "0", 1) == 1;
+    for (size_t i = 0; i < count; i++)
+        fd_close(fds[i]);
+    return ok;
 }
 
 void cgroup_started(struct cgroup *g, pid_t init_pid)

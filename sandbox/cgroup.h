@@ -3,8 +3,8 @@
  *
  * v2: one group per sandbox below a delegated folder; the child is cloned into it
  *   (CLONE_INTO_CGROUP).  v1: one group per hierarchy (memory, pids, cpu, cpuacct, freezer), which
- * the child enters itself, first of all: writing "0" to tasks is cheap, where moving another
- * process costs a grace period of milliseconds.  none: nothing is made; limits are resource limits
+ * the child enters itself: writing "0" to tasks is cheap, where moving another process costs a
+ * grace period of milliseconds.  none: nothing is made; limits are resource limits
  * of the child, and a watcher sums up /proc.
  *
  * Groups are named "aios-<server>-<n>", <server> being unguessable and known to a lock file in the
@@ -28,7 +28,10 @@ struct cgroup_limits {
     uint64_t memory_bytes;
     uint32_t pids;
     uint32_t cpu_milli;
+    bool brief; /* it lives for one program: it is neither frozen nor asked for its usage */
 };
+
+#define CGROUP_DOORS 8 /* more than there are hierarchies */
 
 /** Find out what there is.  @mode AUTO never fails for lack of a kernel feature; a mode asked for
  *  by name that is not usable is ERR_UNSUPPORTED with the reason.  @server: the server's own name
@@ -63,6 +66,12 @@ DEFINE_CLEANUP(struct cgroup, cgroup_free)
 
 /** v2: the folder's descriptor for CLONE_INTO_CGROUP, borrowed; -1 for the others. */
 int cgroup_clone_fd(const struct cgroup *g);
+
+/** Where a process that has one thread writes "0" to enter, once the groups are complete: none, or
+ *  one descriptor for each hierarchy of v1, which are the caller's.  They open to whoever has them.
+ */
+NODISCARD bool cgroup_open_doors(const struct cgroup *g, int fds[CGROUP_DOORS], size_t *ret_count,
+                                 struct error *err);
 
 /** v1: move the calling process, which has one thread, in; others: nothing.  Async-signal-safe, for
  *  the child of a clone.  False with errno. */

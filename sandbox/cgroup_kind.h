@@ -96,6 +96,8 @@ struct cgroup {
     } none;
 };
 
+#define CGROUP_NO_DOOR (-2)
+
 struct cgroup_kind {
     enum sandbox_cgroup_mode mode;
     /** Look for what is needed and fill @host's part and its description. */
@@ -107,7 +109,9 @@ struct cgroup_kind {
     /** NULL: nothing to do. */
     bool (*complete)(struct cgroup *g, const struct cgroup_limits *limits, struct error *err);
     void (*remove)(struct cgroup *g);
-    bool (*enter)(const struct cgroup *g); /* NULL: nothing to do */
+    /** A descriptor to enter one hierarchy by, -1 when it could not be opened, or CGROUP_NO_DOOR.
+     *  Async-signal-safe.  NULL: there are no doors. */
+    int (*open_door)(const struct cgroup *g, size_t hierarchy);
     void (*started)(struct cgroup *g, pid_t init_pid);
     bool (*freeze)(struct cgroup *g, bool frozen, int64_t deadline_ns);
     void (*usage)(struct cgroup *g, pid_t init_pid, struct computer_usage *ret);

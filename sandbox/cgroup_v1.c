@@ -164,17 +164,20 @@ static bool set_cpu(const struct cgroup *g, uint32_t cpu_milli, struct error *er
            cgroup_write(base, g->name, "cpu.cfs_quota_us", text, err);
 }
 
-/* The child is told where it belongs; it comes there later. */
+/* Only chooses: each hierarchy costs some 60 us per sandbox. */
 static bool v1_begin(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
 {
     const struct v1_host *v1 = &g->host->v1;
+    unsigned wanted = 1u << CGROUP_MEMORY | 1u << CGROUP_PIDS;
 
     (void)err;
-    for (size_t i = 0; i < v1->count; i++) {
-        /* Each hierarchy costs some 60 us per sandbox: without a limit the cpu one is left out. */
-        if (v1->trees[i].controllers != 1u << CGROUP_CPU || limits->cpu_milli)
+    if (limits->cpu_milli)
+        wanted |= 1u << CGROUP_CPU;
+    if (!limits->brief)
+        wanted |= 1u << CGROUP_CPUACCT | 1u << CGROUP_FREEZER;
+    for (size_t i = 0; i < v1->count; i++)
+        if (v1->trees[i].controllers & wanted)
             g->trees |= 1u << i;
-    }
     return true;
 }
 
@@ -234,29 +237,17 @@ static void v1_remove(struct cgroup *g)
     cgroup_guard_end(&g->guard);
 }
 
-/* Async-signal-safe: the child of a clone runs it. */
-static bool v1_enter(const struct cgroup *g)
+/* Async-signal-safe: the child of a clone may run it. */
+static int v1_open_door(const struct cgroup *g, size_t hierarchy)
 {
     char path[sizeof g->name + sizeof "/tasks"];
     size_t len = strlen(g->name);
 
+    if (hierarchy >= g->host->v1.count || !(g->trees & 1u << hierarchy))
+        return CGROUP_NO_DOOR;
     memcpy(path, g->name, len);
     memcpy(path + len, "/tasks", sizeof "/tasks");
-    for (size_t i = 0; i < g->host->v1.count; i++) {
-        ssize_t n = -1;
-        int fd;
-
-        if (!(g->trees & 1u << i))
-            continue;
-        fd = openat(g->host->v1.trees[i].base_fd, path, O_WRONLY | O_CLOEXEC);
-        if (fd >= 0) {
-            n = write(fd, "0", 1);
-            fd_close(fd);
-        }
-        if (n != 1)
-            return false;
-    }
-    return true;
+    return openat(g->host->v1.trees[hierarchy].base_fd, path, O_WRONLY | O_CLOEXEC);
 }
 
 static void v1_started(struct cgroup *g, pid_t init_pid)
@@ -348,7 +339,7 @@ const struct cgroup_kind cgroup_v1 = {
     .begin = v1_begin,
     .complete = v1_complete,
     .remove = v1_remove,
-    .enter = v1_enter,
+    .open_door = v1_open_door,
     .started = v1_started,
     .freeze = v1_freeze,
     .usage = v1_usage,

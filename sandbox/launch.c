@@ -357,10 +357,22 @@ bool launch_begin(struct launch *launch, struct launcher *l, const struct launch
     return true;
 }
 
+/* The child does not listen: it may have said why. */
+static bool why_gone(const struct launch *launch, const struct error *why, struct error *err)
+{
+    struct launch_message message;
+
+    if (recv(launch->control, &message, sizeof message, MSG_DONTWAIT) == (ssize_t)sizeof message &&
+        message.what)
+        return child_fault(&message, err);
+    if (err)
+        *err = *why;
+    return false;
+}
+
 bool launch_go(struct launch *launch, const char *skeleton, struct error *err)
 {
     size_t len = strlen(skeleton) + 1;
-    struct launch_message message;
     struct error why = ERROR_INIT;
     bool ok;
 
@@ -369,15 +381,22 @@ bool launch_go(struct launch *launch, const char *skeleton, struct error *err)
     ok = write_maps(launch->pid, launch->plan, &why);
     if (ok && send(launch->control, skeleton, len, MSG_NOSIGNAL) != (ssize_t)len)
         ok = error_set_errno(&why, errno, "start the sandbox's setup");
-    if (ok)
-        return true;
-    /* It may have said why it has gone. */
-    if (recv(launch->control, &message, sizeof message, MSG_DONTWAIT) == (ssize_t)sizeof message &&
-        message.what)
-        return child_fault(&message, err);
-    if (err)
-        *err = why;
-    return false;
+    return ok || why_gone(launch, &why, err);
+}
+
+bool launch_enter(struct launch *launch, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    int doors[CGROUP_DOORS];
+    size_t count;
+    bool ok;
+
+    if (!cgroup_open_doors(launch->plan->cgroup, doors, &count, err))
+        return false;
+    ok = fd_send(launch->control, "", 1, doors, count, &why);
+    for (size_t i = 0; i < count; i++)
+        fd_close(doors[i]);
+    return ok || why_gone(launch, &why, err);
 }
 
 bool launch_end(struct launch *launch, struct launch_result *ret, const struct wait *w,

@@ -1,9 +1,10 @@
 /*
  * launch - from a complete plan to a running guest: clone, namespaces, mounts, filters, exec.
  *
- * A launch has three steps, so that what the caller must do besides happens while the child works:
- * launch_begin() clones, and the child makes its namespaces; launch_go() tells it that its groups
- * and its skeleton are there; launch_end() waits for the exec.  Everything else that needs memory
+ * A launch has four steps, so that what the caller must do besides happens while the child works:
+ * launch_begin() clones, and the child makes its namespaces; launch_go() tells it that its skeleton
+ * is there, and it mounts; launch_enter() has it enter its groups and become the guest, once it has
+ * mounted; launch_end() waits for the exec.  Everything else that needs memory
  * or names is prepared before the clone; the child makes async-signal-safe calls only and reports
  * {stage, errno} when it cannot go on.
  *
@@ -31,7 +32,7 @@ struct launcher;
 
 struct launch_plan {
     struct cgroup_host *cgroup_host; /* borrowed */
-    struct cgroup *cgroup;           /* borrowed; complete by launch_go() */
+    struct cgroup *cgroup;           /* borrowed; complete by launch_enter() */
     const struct mounts_plan *mounts;
     uint32_t host_uid, host_gid; /* what the agent is outside; the inside is 1000:1000 */
     uint64_t memory_bytes;       /* for resource limits where there is no cgroup */
@@ -69,6 +70,8 @@ NODISCARD bool launch_begin(struct launch *launch, struct launcher *l,
 
 /** @skeleton: the lowest layer of the file system, an absolute path. */
 NODISCARD bool launch_go(struct launch *launch, const char *skeleton, struct error *err);
+
+NODISCARD bool launch_enter(struct launch *launch, struct error *err);
 
 /** ERR_UNSUPPORTED with the stage and the kernel's answer ("mount overlay on /usr: EPERM; …what to
  * do"), ERR_TIMEOUT; then launch_cancel() is still to be called. */

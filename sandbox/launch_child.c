@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernel/base/fd.h"
 #include "sandbox/landlock.h"
 #include "sandbox/seccomp.h"
 
@@ -219,15 +220,17 @@ static bool drop_capabilities(void)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct data[2] = { 0 };
+    int cap = 0;
 
     if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
                                      SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
                                      SECBIT_NO_CAP_AMBIENT_RAISE |
                                      SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED) < 0)
         return false;
-    for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap) < 0)
-            return false;
+    while (prctl(PR_CAPBSET_DROP, cap) == 0)
+        cap++;
+    if (cap == 0 || errno != EINVAL) /* EINVAL: there is no such one any more */
+        return false;
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return syscall(SYS_capset, &header, data) == 0;
 }
@@ -307,6 +310,23 @@ static void make_namespaces(const struct launch_child *child, struct network *ne
     lower_namespace_limits();
 }
 
+/* They are made while we mount.  All that the guest and its programs use is counted from its exec
+ * on; until then only trusted code has run. */
+static void enter_groups(const struct launch_child *child)
+{
+    int doors[CGROUP_DOORS];
+    size_t count = 0;
+    char byte;
+
+    if (fd_recv(child->control, &byte, 1, doors, ARRAY_LEN(doors), &count, NULL) <= 0)
+        _exit(127);
+    for (size_t i = 0; i < count; i++)
+        if (write(doors[i], "0", 1) != 1)
+            child_fail(child, "enter the cgroup", errno);
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        child_fail(child, "make a cgroup namespace", errno);
+}
+
 _Noreturn void launch_child(const struct launch_child *child)
 {
     static char skeleton[LAUNCH_PATH_MAX];
@@ -322,14 +342,9 @@ _Noreturn void launch_child(const struct launch_child *child)
     (void)close(child->parent_ends[1]);
     (void)setsid();
     make_namespaces(child, &net);
-    /* The identity maps are written and the groups made; an end of file says that the parent has
-     * died. */
+    /* The identity maps are written; an end of file says that the parent has died. */
     if (recv(child->control, skeleton, sizeof skeleton - 1, 0) <= 0)
         _exit(127);
-    if (!cgroup_enter(plan->cgroup))
-        child_fail(child, "enter the cgroup", errno);
-    if (unshare(CLONE_NEWCGROUP) < 0)
-        child_fail(child, "make a cgroup namespace", errno);
     if (!mounts_open(plan->mounts, skeleton, &ready, &fault))
         child_fail(child, fault.what, fault.os_errno);
     become_inside_user(child);
@@ -343,6 +358,7 @@ _Noreturn void launch_child(const struct launch_child *child)
     set_limits(child);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
+    enter_groups(child);
     if (!network_enter(&net))
         child_fail(child, "make a network with a loopback interface", errno);
     if (!arrange_descriptors(child))

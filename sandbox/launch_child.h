@@ -20,7 +20,8 @@ struct launch_child {
     int landlock_abi;
 };
 
-/** What it waits for at `control`: the skeleton's path, with its NUL. */
+/** What it waits for at `control`, before it mounts: the skeleton's path, with its NUL.  Then, with
+ *  one byte, descriptors to write "0" to, which takes it into its groups. */
 #define LAUNCH_PATH_MAX 4096
 
 /** What the child tells over `control`: first this with the descriptors of enum launch_fd, then,
