@@ -84,6 +84,14 @@ static void await_end(struct box *box)
         log_line(LOG_WARN, "sandbox", "event=still_ending pid=%d", (int)box->run.pid);
 }
 
+/** While we have them, the mounts do not go with the last process but with us, after it. */
+static void close_namespaces(struct box *box)
+{
+    fd_close(box->run.mntns_fd);
+    fd_close(box->run.userns_fd);
+    box->run.mntns_fd = box->run.userns_fd = -1;
+}
+
 /** End it and release all but the struct itself and the common part. */
 static void release(struct box *box)
 {
@@ -91,10 +99,8 @@ static void release(struct box *box)
     siginfo_t info;
 
     if (box->launched) {
-        /* First, so that its mounts go with the last process and not with us, after it. */
         fd_close(box->run.layer_fd);
-        fd_close(box->run.mntns_fd);
-        fd_close(box->run.userns_fd);
+        close_namespaces(box);
         box_kill(&box->base);
         await_end(box);
     }
@@ -326,7 +332,8 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     struct backend *b = box->b;
     const struct cgroup_limits limits = { .memory_bytes = spec->memory_bytes,
                                           .pids = spec->pids,
-                                          .cpu_milli = spec->cpu_milli };
+                                          .cpu_milli = spec->cpu_milli,
+                                          .brief = spec->brief };
     struct mounts_plan *mounts = make_plan(b, box, spec, err);
     struct layer_tree trees[LAYER_TREES];
     struct launch_plan plan = {
@@ -356,6 +363,8 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     free(mounts);
     if (!box->launched)
         return false;
+    if (spec->brief)
+        close_namespaces(box);
     cgroup_started(box->group, box->run.pid);
     box->watch = notify_add(b->notify, box->run.notify_fd, on_refused, box, err);
     if (!box->watch)

@@ -33,7 +33,7 @@ struct inside {
     size_t run_count;
     size_t assembling_bytes;
     struct evloop_timer tidy;
-    bool leaving;     /* asked to shut down: end once the answer is out */
+    bool leaving;     /* asked to shut down, or the last run is over: end once that is out */
     bool pid1;        /* everything in this pid namespace is ours */
     bool inert;       /* decode and keep state, but start, stop and connect to nothing */
     int root_fd;      /* what "/" is for the file requests */

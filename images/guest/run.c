@@ -90,6 +90,8 @@ static void pump(struct lane *lane)
     if (r->marked && all_owed_sent(r) && (r->control_pass == 0 || !r->control_out.open))
         send_exit(r);
     if (r->exit_sent && !r->out.open && !r->err.open && !r->control_out.open) {
+        if (r->last)
+            lane->in->leaving = true;
         lane_finish(lane);
         return;
     }

@@ -202,6 +202,7 @@ void run_start(struct run *r, const uint8_t *payload, size_t len)
         spawn_request_free(&req);
         return;
     }
+    r->last = (req.flags & WIRE_SPAWN_LAST) != 0;
     req.plan.terminal = (req.flags & WIRE_SPAWN_PTY) != 0;
     r->state = RUN_STARTING;
     if (!error) {

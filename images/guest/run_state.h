@@ -31,6 +31,7 @@ struct run {
     struct tap out, err, control_out;
     size_t control_pass; /* control bytes that may go once out and err owe nothing */
     struct wire_exit end;
+    bool last; /* we end with it */
     bool exit_sent;
     bool marked; /* at the end: what was in the pipes then is being sent */
 };

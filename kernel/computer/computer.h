@@ -46,6 +46,7 @@ struct computer_spec {
     uint64_t disk_bytes; /* what may be written; it counts towards memory where it lives there */
     uint32_t cpu_milli;  /* 1000 is one CPU */
     uint32_t pids;
+    bool brief; /* for one program: it is never paused, saved or asked for its usage */
 };
 
 enum computer_event_kind {

@@ -74,6 +74,7 @@ struct guest_run_spec {
     bool control;        /* descriptors 3 and 4, see WIRE_SPAWN_CONTROL */
     bool lossless;       /* output waits for its reader (credit is given as it is read) rather than
                             dropping what is oldest */
+    bool last;           /* the guest ends with it, see WIRE_SPAWN_LAST */
     size_t ring_bytes;   /* of each output stream; 0: LIMIT_RING_BYTES */
     uint64_t max_output; /* bytes after which the run is killed; 0: LIMIT_RUN_OUTPUT */
 };

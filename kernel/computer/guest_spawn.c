@@ -54,6 +54,8 @@ static bool compose(const struct guest_run_spec *spec, uint8_t **ret_data, size_
         flags |= WIRE_SPAWN_STDIN;
     if (spec->control)
         flags |= WIRE_SPAWN_CONTROL;
+    if (spec->last)
+        flags |= WIRE_SPAWN_LAST;
     wire_put_u32(&o, flags);
     wire_put_u16(&o, spec->rows ? spec->rows : 24);
     wire_put_u16(&o, spec->cols ? spec->cols : 80);

@@ -198,6 +198,7 @@ static bool spawn(struct run *r, const struct run_spec *spec, const char *const 
         .stdin_open = spec->stdin_open,
         .control = spec->control,
         .lossless = spec->lossless,
+        .last = spec->last,
         .ring_bytes = spec->ring_bytes,
         .max_output = spec->max_output,
     };

@@ -32,6 +32,7 @@ struct run_spec {
     const char *cwd;         /* NULL: /workspace */
     int64_t timeout_ns;      /* killed with all its descendants then; 0: no limit of its own */
     bool pty, merge, stdin_open, control, lossless;
+    bool last; /* the computer ends with it: nobody needs it afterwards */
     uint16_t rows, cols;
     size_t ring_bytes;
     uint64_t max_output;

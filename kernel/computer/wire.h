@@ -113,6 +113,7 @@ enum {
     WIRE_SPAWN_STDIN = 4,   /* a pipe from WIRE_STREAM_MAIN; /dev/null without it */
     WIRE_SPAWN_CONTROL = 8, /* WIRE_STREAM_CONTROL on descriptors 3 and 4; what was written to
                                stdout and stderr before a control message is sent before it */
+    WIRE_SPAWN_LAST = 16,   /* the guest ends with it, once its exit and its output are sent */
 };
 
 struct wire_header {

@@ -298,6 +298,7 @@ static bool start(struct run_command *c, const struct wait *w, int *ret_code, st
         .pty = c->io.pty,
         .stdin_open = c->io.input,
         .lossless = true,
+        .last = true,
         .max_output = UINT64_MAX,
     };
 

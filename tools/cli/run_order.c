@@ -254,6 +254,7 @@ bool run_order_spec(struct run_order *o, const struct config *config, struct com
         .disk_bytes = o->disk_bytes,
         .cpu_milli = o->cpu_milli,
         .pids = o->pids,
+        .brief = true,
     };
     return true;
 }
