@@ -181,14 +181,23 @@ static bool v1_begin(struct cgroup *g, const struct cgroup_limits *limits, struc
     return true;
 }
 
+static bool make_one(const struct cgroup *g, size_t at, struct error *err)
+{
+    return mkdirat(g->host->v1.trees[at].base_fd, g->name, 0755) == 0 ||
+           error_set_errno(err, errno, "mkdir in the cgroup hierarchy %zu", at);
+}
+
 static bool v1_complete(struct cgroup *g, const struct cgroup_limits *limits, struct error *err)
 {
     const struct v1_host *v1 = &g->host->v1;
+    size_t memory = (size_t)v1->of[CGROUP_MEMORY];
     char text[32];
 
+    if (!make_one(g, memory, err))
+        return false;
     for (size_t i = 0; i < v1->count; i++)
-        if (g->trees & 1u << i && mkdirat(v1->trees[i].base_fd, g->name, 0755) != 0)
-            return error_set_errno(err, errno, "mkdir in the cgroup hierarchy %zu", i);
+        if (g->trees & 1u << i && i != memory && !make_one(g, i, err))
+            return false;
     if (limits->memory_bytes && !set_memory(g, limits->memory_bytes, err))
         return false;
     (void)snprintf(text, sizeof text, "%" PRIu32, limits->pids);
@@ -222,18 +231,22 @@ static bool remove_one(const struct cgroup_host *host, size_t at, const char *na
     return true;
 }
 
-static void v1_remove(struct cgroup *g)
+/** The group of that name in each of @trees, in that of memory last: it is made there first, so that
+ *  a sweep need look nowhere else. */
+static void remove_all(const struct cgroup_host *host, unsigned trees, const char *name)
 {
     int64_t deadline_ns = clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS);
-    int freezer = g->host->v1.of[CGROUP_FREEZER];
+    size_t memory = (size_t)host->v1.of[CGROUP_MEMORY];
 
-    /* The freezer last: it is what lets the others' members die. */
-    for (size_t i = 0; i < g->host->v1.count; i++) {
-        if (g->trees & 1u << i && (int)i != freezer)
-            (void)remove_one(g->host, i, g->name, deadline_ns);
-    }
-    if (freezer >= 0 && g->trees & 1u << freezer)
-        (void)remove_one(g->host, (size_t)freezer, g->name, deadline_ns);
+    for (size_t i = 0; i < host->v1.count; i++)
+        if (trees & 1u << i && i != memory)
+            (void)remove_one(host, i, name, deadline_ns);
+    (void)remove_one(host, memory, name, deadline_ns);
+}
+
+static void v1_remove(struct cgroup *g)
+{
+    remove_all(g->host, g->trees, g->name);
     cgroup_guard_end(&g->guard);
 }
 
@@ -316,18 +329,13 @@ static void v1_strikes(struct cgroup *g, struct computer_strikes *ret)
 static void v1_sweep(struct cgroup_host *host, bool (*orphan)(void *arg, const char *name),
                      void *arg)
 {
-    int64_t deadline_ns = clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS);
-
     char(*names)[CGROUP_NAME_SIZE] = malloc(SWEEP_MAX * sizeof *names);
+    size_t count =
+        names ? cgroup_names(tree_of(host, CGROUP_MEMORY)->base_fd, names, SWEEP_MAX) : 0;
 
-    for (size_t i = 0; names && i < host->v1.count; i++) {
-        size_t count = cgroup_names(host->v1.trees[i].base_fd, names, SWEEP_MAX);
-
-        for (size_t k = 0; k < count; k++) {
-            if (orphan(arg, names[k]))
-                (void)remove_one(host, i, names[k], deadline_ns);
-        }
-    }
+    for (size_t i = 0; i < count; i++)
+        if (orphan(arg, names[i]))
+            remove_all(host, ~0u, names[i]);
     free(names);
 }
 

@@ -9,7 +9,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -103,7 +105,7 @@ static void limit_shared_memory(const struct launch_child *child)
     close(fd);
 }
 
-/* ---- the network ---- */
+/* ---- the helper ---- */
 
 /* Sanitizers would keep the helper's books in our thread. */
 #define ALONE \
@@ -111,12 +113,15 @@ static void limit_shared_memory(const struct launch_child *child)
 
 #define HELPER_STACK (16u << 10)
 
-/* A network namespace takes as long to make as all the mounts, so a helper makes it beside them.
- * It shares our memory, which saves copying it; plain system calls are all that it does.  Should
- * one fail, that may spoil our errno, and then the launch fails in any case. */
-struct network {
-    pid_t helper;
-    int fd; /* descriptors are shared, too: here it puts the new namespace */
+/* A network namespace takes as long to make as all the mounts, and the host's mounts take a grace
+ * period to go, so a helper does both beside us.  It shares our memory, which saves copying it;
+ * plain system calls are all that it does.  Should one fail, that may spoil our errno, and then the
+ * launch fails in any case. */
+struct helper {
+    pid_t pid;
+    int network; /* descriptors are shared, too: here it puts the new namespace */
+    int made;    /* it counts up: 1 and an errno once it has tried that */
+    int pivoted; /* we count up: the old root may go */
 };
 
 ALONE static bool loopback_up(void)
@@ -130,18 +135,30 @@ ALONE static bool loopback_up(void)
     return up;
 }
 
-/* Returns what becomes its exit code: an errno. */
-ALONE static int make_network(void *arg)
+ALONE static bool make_network(const struct helper *h)
 {
-    const struct network *net = arg;
     long made = -1;
 
-    (void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
     if (syscall(SYS_unshare, CLONE_NEWNET) == 0 && loopback_up())
         made = syscall(SYS_openat, AT_FDCWD, "/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (made < 0 || syscall(SYS_dup3, made, net->fd, O_CLOEXEC) < 0)
-        return errno;
+    if (made < 0 || syscall(SYS_dup3, made, h->network, O_CLOEXEC) < 0)
+        return false;
     (void)syscall(SYS_close, made);
+    return true;
+}
+
+/* Returns what becomes its exit code: an errno. */
+ALONE static int help(void *arg)
+{
+    const struct helper *h = arg;
+    uint64_t count;
+
+    (void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    count = make_network(h) ? 1 : 1 + (uint64_t)errno;
+    if (syscall(SYS_write, h->made, &count, sizeof count) < 0 ||
+        syscall(SYS_read, h->pivoted, &count, sizeof count) < 0 ||
+        syscall(SYS_umount2, "/", MNT_DETACH) < 0)
+        return errno;
     return 0;
 }
 
@@ -150,45 +167,64 @@ ALONE static int make_network(void *arg)
 #endif
 #if __has_feature(thread_sanitizer)
 /* Which cannot follow a child that shares memory. */
-static pid_t start_helper(struct network *net, char *stack)
+static pid_t start_helper(struct helper *h, char *stack)
 {
     pid_t pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
 
     (void)stack;
     if (pid == 0)
-        (void)syscall(SYS_exit_group, make_network(net));
+        (void)syscall(SYS_exit_group, help(h));
     return pid;
 }
 #else
-static pid_t start_helper(struct network *net, char *stack)
+static pid_t start_helper(struct helper *h, char *stack)
 {
-    return clone(make_network, stack, CLONE_VM | CLONE_FILES | SIGCHLD, net);
+    return clone(help, stack, CLONE_VM | CLONE_FILES | SIGCHLD, h);
 }
 #endif
 
-static bool network_begin(struct network *net)
+static bool helper_begin(struct helper *h)
 {
     static char stack[HELPER_STACK] __attribute__((aligned(16)));
 
-    net->fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC); /* a place: still the host's */
-    if (net->fd < 0)
+    h->network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC); /* a place: still the host's */
+    h->made = eventfd(0, EFD_CLOEXEC);
+    h->pivoted = eventfd(0, EFD_CLOEXEC);
+    if (h->network < 0 || h->made < 0 || h->pivoted < 0)
         return false;
-    net->helper = start_helper(net, stack + sizeof stack);
-    return net->helper > 0;
+    h->pid = start_helper(h, stack + sizeof stack);
+    return h->pid > 0;
 }
 
-static bool network_enter(const struct network *net)
+static bool helper_pivoted(const struct helper *h)
+{
+    const uint64_t one = 1;
+
+    return write(h->pivoted, &one, sizeof one) == (ssize_t)sizeof one;
+}
+
+static bool enter_network(const struct helper *h)
+{
+    uint64_t count;
+
+    if (read(h->made, &count, sizeof count) != (ssize_t)sizeof count)
+        return false;
+    if (count > 1) {
+        errno = (int)(count - 1);
+        return false;
+    }
+    return setns(h->network, CLONE_NEWNET) == 0;
+}
+
+static bool helper_end(const struct helper *h)
 {
     int status;
 
-    while (waitpid(net->helper, &status, 0) < 0)
+    while (waitpid(h->pid, &status, 0) < 0)
         if (errno != EINTR)
             return false;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-        return false;
-    }
-    return setns(net->fd, CLONE_NEWNET) == 0;
+    errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+    return errno == 0;
 }
 
 static void set_limit(int resource, rlim_t soft, rlim_t hard)
@@ -271,7 +307,8 @@ static void become_inside_user(const struct launch_child *child)
 }
 
 /* The last steps, after which this process is the guest. */
-static _Noreturn void confine_and_exec(const struct launch_child *child, int *fds)
+static _Noreturn void confine_and_exec(const struct launch_child *child, const struct helper *h,
+                                       int *fds)
 {
     static char name[] = "aios-guest";
     char *argv[] = { name, NULL };
@@ -290,6 +327,8 @@ static _Noreturn void confine_and_exec(const struct launch_child *child, int *fd
     fds[LAUNCH_FD_NOTIFY] = seccomp_install(seccomp_filter());
     if (fds[LAUNCH_FD_NOTIFY] < 0)
         child_fail(child, "install the system call filter", errno);
+    if (!helper_end(h))
+        child_fail(child, "let go of the old root", errno);
     if (!child_send(child->control, &done, fds, LAUNCH_FD_COUNT))
         _exit(127);
     (void)syscall(SYS_execveat, child->plan->guest_fd, "", argv, envp, AT_EMPTY_PATH);
@@ -298,12 +337,12 @@ static _Noreturn void confine_and_exec(const struct launch_child *child, int *fd
 
 /* What needs nothing of the parent's, while it writes the maps and makes the groups.  The cgroup
  * namespace comes later: its root is the group that we are in when it is made. */
-static void make_namespaces(const struct launch_child *child, struct network *net)
+static void make_namespaces(const struct launch_child *child, struct helper *h)
 {
-    if (!network_begin(net))
-        child_fail(child, "start a helper", errno);
     if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         child_fail(child, "make new namespaces", errno);
+    if (!helper_begin(h))
+        child_fail(child, "start a helper", errno);
     if (sethostname(child->plan->host_name, strlen(child->plan->host_name)) < 0)
         child_fail(child, "set the host name", errno);
     limit_shared_memory(child);
@@ -333,7 +372,7 @@ _Noreturn void launch_child(const struct launch_child *child)
     const struct launch_plan *plan = child->plan;
     struct mounts_fault fault = { .what = "mounts" };
     struct mounts_ready ready;
-    struct network net;
+    struct helper helper;
     int fds[LAUNCH_FD_COUNT];
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -341,7 +380,7 @@ _Noreturn void launch_child(const struct launch_child *child)
     (void)close(child->parent_ends[0]);
     (void)close(child->parent_ends[1]);
     (void)setsid();
-    make_namespaces(child, &net);
+    make_namespaces(child, &helper);
     /* The identity maps are written; an end of file says that the parent has died. */
     if (recv(child->control, skeleton, sizeof skeleton - 1, 0) <= 0)
         _exit(127);
@@ -358,10 +397,12 @@ _Noreturn void launch_child(const struct launch_child *child)
     set_limits(child);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
+    if (!helper_pivoted(&helper))
+        child_fail(child, "ask the helper", errno);
     enter_groups(child);
-    if (!network_enter(&net))
+    if (!enter_network(&helper))
         child_fail(child, "make a network with a loopback interface", errno);
     if (!arrange_descriptors(child))
         child_fail(child, "arrange the descriptors", errno);
-    confine_and_exec(child, fds);
+    confine_and_exec(child, &helper, fds);
 }

@@ -353,8 +353,6 @@ static bool apply_pivot(struct mounts_fault *ret)
         return fault(ret, "enter the new root");
     if (syscall(SYS_pivot_root, ".", ".") < 0)
         return fault(ret, "pivot_root");
-    if (umount2(".", MNT_DETACH) < 0)
-        return fault(ret, "let go of the old root");
     if (chdir("/") < 0)
         return fault(ret, "enter /");
     return true;

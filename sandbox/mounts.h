@@ -78,8 +78,9 @@ struct mounts_ready {
 bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mounts_ready *ret,
                  struct mounts_fault *ret_fault);
 
-/** Then, as uid 1000 inside with all capabilities there.  Ends with the new root in place and the
- *  old one gone.  *ret_layer_fd is the tmpfs' root. */
+/** Then, as uid 1000 inside with all capabilities there.  Ends with the new root in place; the old
+ *  one, on top of it, is to be let go of by umount2("/", MNT_DETACH), which may happen elsewhere in
+ *  these namespaces meanwhile.  *ret_layer_fd is the tmpfs' root. */
 bool mounts_apply(const struct mounts_ready *ready, int *ret_layer_fd, struct mounts_fault *ret);
 
 /** For a server run by root: a detached mount of the folder @path in which files of the folder's

@@ -193,6 +193,7 @@ static void sweeps_groups_of_dead_servers_only(void **state)
     make_group("memory/job/9/aios-dead-x");
     make_group("memory/job/9/other");
     make_group("pids/inner/aios-dead-1");
+    make_group("freezer/aios-dead-22");
     host = cgroup_host_new_at(SANDBOX_CGROUP_V1, "srv", &roots, &err);
     assert_ok(host, err);
     cgroup_sweep(host, only_dead_is_dead, &asked);
@@ -200,6 +201,7 @@ static void sweeps_groups_of_dead_servers_only(void **state)
     assert_false(exists("memory/job/9/aios-dead-1"));
     assert_false(exists("memory/job/9/aios-dead-22"));
     assert_false(exists("pids/inner/aios-dead-1"));
+    assert_false(exists("freezer/aios-dead-22"));
     assert_true(exists("memory/job/9/aios-alive-1"));
     assert_true(exists("memory/job/9/aios-srv-1"));
     assert_true(exists("memory/job/9/aios-dead-x"));
