@@ -317,7 +317,8 @@ static bool launch(struct box *box, const struct launch_plan *plan,
         return false;
     skeleton = backend_skeleton(b, box->root ? box->root : "/", err);
     if (skeleton && launch_go(&launch, skeleton, err) &&
-        cgroup_complete(box->group, limits, err) && launch_enter(&launch, err)) {
+        backend_complete(b, err) && cgroup_complete(box->group, limits, err) &&
+        launch_enter(&launch, b->guest_fd, err)) {
         backend_sweep(b);
         if (launch_end(&launch, &box->run, w, err))
             return true;
@@ -344,7 +345,6 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
         .memory_bytes = spec->memory_bytes,
         .pids = spec->pids,
         .host_name = "computer",
-        .guest_fd = b->guest_fd,
     };
 
     if (!mounts)

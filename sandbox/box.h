@@ -50,11 +50,12 @@ struct backend {
     struct spec_defaults defaults;
     struct server_lock *lock;
     struct cgroup_host *groups;
-    int guest_fd;
     struct checkpoints *checkpoints;
     struct launcher *launcher;
+    /* From here on: only once a child is busy. */
+    int guest_fd;
     struct notify *notify;
-    struct backend_root roots[BACKEND_ROOTS]; /* this and the sweeping: only once a child is busy */
+    struct backend_root roots[BACKEND_ROOTS];
     size_t root_count;
     bool swept;
 };
@@ -62,6 +63,9 @@ struct backend {
 /** The root file system's lowest layer, found or made, for the host's /usr or the image in the
  *  folder @root; NULL on failure. */
 NODISCARD const char *backend_skeleton(struct backend *b, const char *root, struct error *err);
+
+/** Make what a child needs only once it has mounted: the guest's memory file, the notifier. */
+NODISCARD bool backend_complete(struct backend *b, struct error *err);
 
 /** Clear away what servers that were killed have left behind, once. */
 void backend_sweep(struct backend *b);

@@ -31,7 +31,7 @@ struct cgroup_limits {
     bool brief; /* it lives for one program: it is neither frozen nor asked for its usage */
 };
 
-#define CGROUP_DOORS 8 /* more than there are hierarchies */
+#define CGROUP_DOORS 6 /* more than there are hierarchies */
 
 /** Find out what there is.  @mode AUTO never fails for lack of a kernel feature; a mode asked for
  *  by name that is not usable is ERR_UNSUPPORTED with the reason.  @server: the server's own name

@@ -384,18 +384,18 @@ bool launch_go(struct launch *launch, const char *skeleton, struct error *err)
     return ok || why_gone(launch, &why, err);
 }
 
-bool launch_enter(struct launch *launch, struct error *err)
+bool launch_enter(struct launch *launch, int guest_fd, struct error *err)
 {
     struct error why = ERROR_INIT;
-    int doors[CGROUP_DOORS];
+    int fds[1 + CGROUP_DOORS] = { guest_fd };
     size_t count;
     bool ok;
 
-    if (!cgroup_open_doors(launch->plan->cgroup, doors, &count, err))
+    if (!cgroup_open_doors(launch->plan->cgroup, fds + 1, &count, err))
         return false;
-    ok = fd_send(launch->control, "", 1, doors, count, &why);
-    for (size_t i = 0; i < count; i++)
-        fd_close(doors[i]);
+    ok = fd_send(launch->control, "", 1, fds, 1 + count, &why);
+    for (size_t i = 1; i <= count; i++)
+        fd_close(fds[i]);
     return ok || why_gone(launch, &why, err);
 }
 

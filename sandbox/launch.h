@@ -38,7 +38,6 @@ struct launch_plan {
     uint64_t memory_bytes;       /* for resource limits where there is no cgroup */
     uint32_t pids;
     const char *host_name; /* inside: "computer" */
-    int guest_fd;          /* sealed memory file; borrowed */
 };
 
 struct launch_result {
@@ -71,7 +70,8 @@ NODISCARD bool launch_begin(struct launch *launch, struct launcher *l,
 /** @skeleton: the lowest layer of the file system, an absolute path. */
 NODISCARD bool launch_go(struct launch *launch, const char *skeleton, struct error *err);
 
-NODISCARD bool launch_enter(struct launch *launch, struct error *err);
+/** @guest_fd: the guest's program, a sealed memory file; borrowed. */
+NODISCARD bool launch_enter(struct launch *launch, int guest_fd, struct error *err);
 
 /** ERR_UNSUPPORTED with the stage and the kernel's answer ("mount overlay on /usr: EPERM; …what to
  * do"), ERR_TIMEOUT; then launch_cancel() is still to be called. */

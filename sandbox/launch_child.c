@@ -308,7 +308,7 @@ static void become_inside_user(const struct launch_child *child)
 
 /* The last steps, after which this process is the guest. */
 static _Noreturn void confine_and_exec(const struct launch_child *child, const struct helper *h,
-                                       int *fds)
+                                       int guest_fd, int *fds)
 {
     static char name[] = "aios-guest";
     char *argv[] = { name, NULL };
@@ -331,7 +331,7 @@ static _Noreturn void confine_and_exec(const struct launch_child *child, const s
         child_fail(child, "let go of the old root", errno);
     if (!child_send(child->control, &done, fds, LAUNCH_FD_COUNT))
         _exit(127);
-    (void)syscall(SYS_execveat, child->plan->guest_fd, "", argv, envp, AT_EMPTY_PATH);
+    (void)syscall(SYS_execveat, guest_fd, "", argv, envp, AT_EMPTY_PATH);
     child_fail(child, "start the guest", errno);
 }
 
@@ -351,16 +351,20 @@ static void make_namespaces(const struct launch_child *child, struct helper *h)
 
 /* They are made while we mount.  All that the guest and its programs use is counted from its exec
  * on; until then only trusted code has run. */
-static void enter_groups(const struct launch_child *child)
+static void enter_groups(const struct launch_child *child, int *ret_guest_fd)
 {
-    int doors[CGROUP_DOORS];
+    int fds[1 + CGROUP_DOORS];
     size_t count = 0;
     char byte;
 
-    if (fd_recv(child->control, &byte, 1, doors, ARRAY_LEN(doors), &count, NULL) <= 0)
+    if (fd_recv(child->control, &byte, 1, fds, ARRAY_LEN(fds), &count, NULL) <= 0)
         _exit(127);
-    for (size_t i = 0; i < count; i++)
-        if (write(doors[i], "0", 1) != 1)
+    /* Above what is arranged before the exec. */
+    *ret_guest_fd = count ? fcntl(fds[0], F_DUPFD_CLOEXEC, STREAM_FD + 1) : -1;
+    if (*ret_guest_fd < 0)
+        child_fail(child, "receive the guest", errno);
+    for (size_t i = 1; i < count; i++)
+        if (write(fds[i], "0", 1) != 1)
             child_fail(child, "enter the cgroup", errno);
     if (unshare(CLONE_NEWCGROUP) < 0)
         child_fail(child, "make a cgroup namespace", errno);
@@ -374,6 +378,7 @@ _Noreturn void launch_child(const struct launch_child *child)
     struct mounts_ready ready;
     struct helper helper;
     int fds[LAUNCH_FD_COUNT];
+    int guest_fd;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     reset_signals();
@@ -399,10 +404,10 @@ _Noreturn void launch_child(const struct launch_child *child)
         child_fail(child, fault.what, fault.os_errno);
     if (!helper_pivoted(&helper))
         child_fail(child, "ask the helper", errno);
-    enter_groups(child);
+    enter_groups(child, &guest_fd);
     if (!enter_network(&helper))
         child_fail(child, "make a network with a loopback interface", errno);
     if (!arrange_descriptors(child))
         child_fail(child, "arrange the descriptors", errno);
-    confine_and_exec(child, &helper, fds);
+    confine_and_exec(child, &helper, guest_fd, fds);
 }

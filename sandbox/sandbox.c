@@ -96,6 +96,14 @@ static bool prepare_locked(struct backend *b, struct error *err)
     raise_fd_limit();
     if (!make_folders(b, err) || !join_servers(b, err))
         return false;
+    if (!b->launcher)
+        b->launcher = launcher_new(b->loop, err);
+    b->prepared = b->launcher != NULL;
+    return b->prepared;
+}
+
+static bool complete_locked(struct backend *b, struct error *err)
+{
     if (b->guest_fd < 0)
         b->guest_fd = fd_sealed_memfd("aios-guest", b->guest_image, b->guest_image_len, err);
     if (b->guest_fd < 0)
@@ -103,15 +111,20 @@ static bool prepare_locked(struct backend *b, struct error *err)
     /* A root server's sandboxes run as somebody else. */
     if (fchmod(b->guest_fd, 0555) != 0)
         return error_set_errno(err, errno, "let sandboxes run the guest");
-    if (!b->launcher)
-        b->launcher = launcher_new(b->loop, err);
-    if (!b->launcher)
-        return false;
     /* Where the loop's own thread makes the sandboxes, it answers for them as well. */
     if (!b->notify)
         b->notify = notify_new(loop_is_owner(b->loop) ? b->loop : NULL, err);
-    b->prepared = b->notify != NULL;
-    return b->prepared;
+    return b->notify != NULL;
+}
+
+bool backend_complete(struct backend *b, struct error *err)
+{
+    bool ok;
+
+    pthread_mutex_lock(&b->prepare_lock);
+    ok = b->notify || complete_locked(b, err);
+    pthread_mutex_unlock(&b->prepare_lock);
+    return ok;
 }
 
 static bool prepare(struct backend *b, struct error *err)
