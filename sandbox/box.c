@@ -102,16 +102,18 @@ static void release(struct box *box)
         fd_close(box->run.layer_fd);
         close_namespaces(box);
         box_kill(&box->base);
-        await_end(box);
     }
+    /* While it ends. */
     notify_remove(box->watch);
+    fd_close(box->run.notify_fd);
+    fd_close(box->run.stream);
+    if (box->launched)
+        await_end(box);
     /* Before the process is reaped: its number stays taken while the watcher may look at it. */
     cgroup_free(box->group);
     if (box->launched) {
         (void)waitid((idtype_t)P_PIDFD, (id_t)box->run.pidfd, &info, WEXITED | WNOHANG);
         fd_close(box->run.pidfd);
-        fd_close(box->run.notify_fd);
-        fd_close(box->run.stream);
         box->launched = false;
     }
     if (box->hold.count)

@@ -212,7 +212,8 @@ static bool spawn(struct run *r, const struct run_spec *spec, const char *const 
         return error_set(err, ERR_LOST, "the computer has no guest");
     }
     gs.env = (const char *const *)env;
-    computer_strikes(r->c, &r->before);
+    if (!computer_spec(r->c)->brief) /* else it is new */
+        computer_strikes(r->c, &r->before);
     r->refusal_seq = computer_refusal_seq(r->c);
     r->deadline_ns = clock_add_ns(clock_now_ns(), spec->timeout_ns);
     r->guest = guest_spawn(guest, &gs, w, err);
