@@ -231,8 +231,8 @@ static bool remove_one(const struct cgroup_host *host, size_t at, const char *na
     return true;
 }
 
-/** The group of that name in each of @trees, in that of memory last: it is made there first, so that
- *  a sweep need look nowhere else. */
+/** The group of that name in each of @trees, in that of memory last: it is made there first, so
+ * that a sweep need look nowhere else. */
 static void remove_all(const struct cgroup_host *host, unsigned trees, const char *name)
 {
     int64_t deadline_ns = clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS);

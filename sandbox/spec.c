@@ -139,7 +139,8 @@ bool spec_complete(struct computer_spec *spec, const struct spec_defaults *defau
 
 bool spec_is_default(const struct computer_spec *spec, const struct spec_defaults *defaults)
 {
-    return !spec->dir_count && !spec->image && !spec->brief && spec->memory_bytes == defaults->memory_bytes &&
+    return !spec->dir_count && !spec->image && !spec->brief &&
+           spec->memory_bytes == defaults->memory_bytes &&
            spec->disk_bytes == MIN(defaults->disk_bytes, defaults->memory_bytes / 2) &&
            spec->cpu_milli == defaults->cpu_milli && spec->pids == defaults->pids;
 }

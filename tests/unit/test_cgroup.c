@@ -130,6 +130,56 @@ static void v1_leaves_the_cpu_hierarchy_alone_without_a_cpu_limit(void **state)
     assert_false(cgroup_freeze(g, true, 0)); /* there is no freezer */
 }
 
+static void a_brief_group_is_neither_frozen_nor_counted(void **state)
+{
+    struct error err = ERROR_INIT;
+    CLEANUP(cgroup_host_freep) struct cgroup_host *host = NULL;
+    CLEANUP(cgroup_freep) struct cgroup *g = NULL;
+    struct cgroup_limits brief = limits;
+    struct computer_usage usage = { 0 };
+    int doors[CGROUP_DOORS];
+    size_t count = 0;
+
+    (void)state;
+    set_up_v1();
+    brief.cpu_milli = 0;
+    brief.brief = true;
+    host = cgroup_host_new_at(SANDBOX_CGROUP_V1, "srv", &roots, &err);
+    assert_ok(host, err);
+    g = cgroup_new(host, &brief, &err);
+    assert_ok(g, err);
+    assert_true(exists("memory/job/9/aios-srv-1"));
+    assert_true(exists("pids/inner/aios-srv-1"));
+    assert_false(exists("cpu/aios-srv-1"));
+    assert_false(exists("freezer/aios-srv-1"));
+    assert_false(cgroup_freeze(g, true, 0));
+    cgroup_usage(g, 1, &usage);
+    assert_int_equal(usage.cpu_ns, 0);
+    assert_ok(cgroup_open_doors(g, doors, &count, &err), err);
+    assert_int_equal(count, 2);
+    for (size_t i = 0; i < count; i++)
+        fd_close(doors[i]);
+}
+
+static void a_group_that_is_not_complete_has_no_doors(void **state)
+{
+    struct error err = ERROR_INIT;
+    CLEANUP(cgroup_host_freep) struct cgroup_host *host = NULL;
+    CLEANUP(cgroup_freep) struct cgroup *g = NULL;
+    int doors[CGROUP_DOORS];
+    size_t count = 0;
+
+    (void)state;
+    set_up_v1();
+    host = cgroup_host_new_at(SANDBOX_CGROUP_V1, "srv", &roots, &err);
+    assert_ok(host, err);
+    g = cgroup_begin(host, &limits, &err);
+    assert_ok(g, err);
+    assert_false(cgroup_open_doors(g, doors, &count, &err));
+    assert_int_equal(err.os_errno, ENOENT);
+    assert_false(cgroup_enter(g));
+}
+
 static void v1_retries_a_removal_that_is_busy(void **state)
 {
     struct error err = ERROR_INIT;
@@ -304,6 +354,8 @@ int main(void)
                                   tear_down),
         cmocka_unit_test_teardown(v1_reads_usage_and_strikes, tear_down),
         cmocka_unit_test_teardown(v1_leaves_the_cpu_hierarchy_alone_without_a_cpu_limit, tear_down),
+        cmocka_unit_test_teardown(a_brief_group_is_neither_frozen_nor_counted, tear_down),
+        cmocka_unit_test_teardown(a_group_that_is_not_complete_has_no_doors, tear_down),
         cmocka_unit_test_teardown(v1_retries_a_removal_that_is_busy, tear_down),
         cmocka_unit_test_teardown(a_failed_group_leaves_nothing, tear_down),
         cmocka_unit_test_teardown(sweeps_groups_of_dead_servers_only, tear_down),

@@ -257,6 +257,35 @@ static void a_killed_guest_is_reported_as_lost(void **state)
     computer_unref(c);
 }
 
+static void a_computer_may_end_with_its_last_run(void **state)
+{
+    const struct computer_spec brief = { .brief = true };
+    const struct run_spec spec = { .command = "sleep 1000 > /dev/null 2>&1 & exit 3",
+                                   .last = true };
+    const uint64_t beyond[WIRE_STREAM_COUNT] = { 0 };
+    const struct wait w = in_seconds(30);
+    struct computer *c = make(&brief, NULL);
+    struct error err = ERROR_INIT;
+    struct run *run;
+    struct run_info info;
+
+    (void)state;
+    world.lost = 0;
+    run = run_start(c, &spec, &w, &err);
+    assert_ok(run, err);
+    assert_ok(run_wait(run, 0, beyond, &w, &err), err);
+    run_info(run, &info);
+    assert_int_equal(info.reason, RUN_EXIT);
+    assert_int_equal(info.value, 3);
+    pthread_mutex_lock(&world.lock);
+    while (!world.lost && wait_cond(&w, &world.changed, &world.lock))
+        continue;
+    assert_int_equal(world.lost, 1);
+    pthread_mutex_unlock(&world.lock);
+    run_unref(run);
+    computer_unref(c);
+}
+
 static void nothing_outlives_the_computer(void **state)
 {
     struct computer *c = make(NULL, NULL);
@@ -370,6 +399,7 @@ int main(void)
         cmocka_unit_test(a_chain_of_checkpoints_has_no_end),
         cmocka_unit_test(a_refused_call_is_reported),
         cmocka_unit_test(a_killed_guest_is_reported_as_lost),
+        cmocka_unit_test(a_computer_may_end_with_its_last_run),
         cmocka_unit_test(nothing_outlives_the_computer),
         cmocka_unit_test(the_pool_gives_what_was_asked_for),
         cmocka_unit_test(many_at_once),
