@@ -257,6 +257,21 @@ static void shuts_down(void **state)
     (void)pid;
 }
 
+static void ends_with_its_last_run(void **state)
+{
+    const char *const absent[] = { "no-such-program-anywhere", NULL };
+    struct host *h = *state;
+    struct host_channel *ch = host_spawn(h, WIRE_SPAWN_LAST, "/", absent);
+
+    HOST_UNTIL(h, ch->closed);
+    host_sync(h); /* that one never was */
+    ch = host_shell(h, WIRE_SPAWN_LAST, "(sleep 300 > /dev/null 2>&1 &); echo out; exit 3");
+    HOST_UNTIL(h, ch->closed);
+    host_until_over(h);
+    assert_string_equal(host_text(&ch->out[WIRE_STREAM_OUT]), "out\n");
+    assert_int_equal(ch->end.value, 3);
+}
+
 static void the_first_process_cannot_be_killed_from_inside(void **state)
 {
     struct host *h = *state;
@@ -399,6 +414,7 @@ int main(void)
         T(syncs_without_stopping),
         T(asked_to_hold_it_is_silent_until_the_next_frame),
         T(shuts_down),
+        T(ends_with_its_last_run),
         cmocka_unit_test(refuses_options_it_does_not_know),
     };
     const struct CMUnitTest first[] = {

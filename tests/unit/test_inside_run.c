@@ -521,21 +521,6 @@ static void its_end_is_the_end_of_all(void **state)
     assert_int_equal(kill(second, 0), -1);
 }
 
-static void ends_with_its_last_run(void **state)
-{
-    const char *const absent[] = { "no-such-program-anywhere", NULL };
-    struct host *h = *state;
-    struct host_channel *ch = host_spawn(h, WIRE_SPAWN_LAST, "/", absent);
-
-    HOST_UNTIL(h, ch->closed);
-    host_sync(h); /* that one never was */
-    ch = host_shell(h, WIRE_SPAWN_LAST, "(sleep 300 > /dev/null 2>&1 &); echo out; exit 3");
-    HOST_UNTIL(h, ch->closed);
-    host_until_over(h);
-    assert_string_equal(host_text(&ch->out[WIRE_STREAM_OUT]), "out\n");
-    assert_int_equal(ch->end.value, 3);
-}
-
 static void starts_many_at_once(void **state)
 {
     struct host *h = *state;
@@ -587,7 +572,6 @@ int main(void)
         T(reaps_orphans),
         T(closing_a_live_run_kills_it),
         T(its_end_is_the_end_of_all),
-        T(ends_with_its_last_run),
         T(starts_many_at_once),
     };
     int failed;
