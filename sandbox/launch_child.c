@@ -349,8 +349,8 @@ static void make_namespaces(const struct launch_child *child, struct helper *h)
     lower_namespace_limits();
 }
 
-/* They are made while we mount.  All that the guest and its programs use is counted from its exec
- * on; until then only trusted code has run. */
+/* They are made while we mount.  What the guest and its programs use is counted from the exec on;
+ * until then only our own code runs, and only copies of saved files may be large. */
 static void enter_groups(const struct launch_child *child, int *ret_guest_fd)
 {
     int fds[1 + CGROUP_DOORS];
@@ -400,11 +400,14 @@ _Noreturn void launch_child(const struct launch_child *child)
     if (fds[LAUNCH_FD_USERNS] < 0 || fds[LAUNCH_FD_MNTNS] < 0)
         child_fail(child, "open its own namespaces", errno);
     set_limits(child);
+    if (plan->mounts->saved) /* what is copied is the sandbox's */
+        enter_groups(child, &guest_fd);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
     if (!helper_pivoted(&helper))
         child_fail(child, "ask the helper", errno);
-    enter_groups(child, &guest_fd);
+    if (!plan->mounts->saved)
+        enter_groups(child, &guest_fd);
     if (!enter_network(&helper))
         child_fail(child, "make a network with a loopback interface", errno);
     if (!arrange_descriptors(child))
