@@ -4,9 +4,9 @@
  * A launch has four steps, so that what the caller must do besides happens while the child works:
  * launch_begin() clones, and the child makes its namespaces; launch_go() tells it that its skeleton
  * is there, and it mounts; launch_enter() has it enter its groups and become the guest, once it has
- * mounted (before that when it copies saved files); launch_end() waits for the exec.  Everything else that needs memory
- * or names is prepared before the clone; the child makes async-signal-safe calls only and reports
- * {stage, errno} when it cannot go on.
+ * mounted (before that when it copies saved files); launch_end() waits for the exec.  Everything
+ * else that needs memory or names is prepared before the clone; the child makes async-signal-safe
+ * calls only and reports {stage, errno} when it cannot go on.
  *
  * The parent-death signal of a child follows the thread that cloned it, which must therefore live
  * as long as the back end: that of the loop when it is the one that asks, otherwise the launcher,
