@@ -214,7 +214,7 @@ bool cgroup_open_doors(const struct cgroup *g, int fds[CGROUP_DOORS], size_t *re
 bool cgroup_enter(const struct cgroup *g)
 {
     int fds[CGROUP_DOORS];
-    size_t count;
+    size_t count = 0;
     bool ok = cgroup_open_doors(g, fds, &count, NULL);
 
     for (size_t i = 0; ok && i < count; i++)
