@@ -1,6 +1,7 @@
-"""Reads, converts and edits documents, one request per process.
+"""Reads, converts and edits documents: one request after the other, each in a process of its own.
 
-The request is a JSON object (see serve()); the answer on standard output is one line of JSON
+A request is a JSON object (see serve()), with its length as eight digits before it; so is the answer
+on standard output, which is one line of JSON
   {"ok": true, "text": LENGTH, "images": [[TYPE, LENGTH], ...]}  or  {"error": CODE, "text": LENGTH}
 and then the bytes that it tells of.  Nothing of a document is ever run, and nothing that it refers
 to is fetched.  Programs that are used run with a limit of memory, time and output each.
@@ -20,6 +21,7 @@ MEMORY = 1536 * MIB  # of this process, and of each that it starts
 FETCH_MAX = 128 * MIB
 CACHE = "/tmp/.aios-documents"
 CACHE_MAX = 24  # results that are kept
+IDLE = 300  # seconds without a request after which the driver ends
 
 # Program: its Debian package, and the memory it may have.
 PROGRAMS = {
@@ -31,8 +33,7 @@ PROGRAMS = {
     "tesseract": ("tesseract-ocr", 1024 * MIB),
     "curl": ("curl", 512 * MIB),
     "pandoc": ("pandoc", 0),  # takes its limit as an option; it reserves addresses by the terabyte
-    "soffice": ("libreoffice-writer-nogui, libreoffice-calc-nogui, libreoffice-impress-nogui",
-                6144 * MIB),  # of addresses
+    "soffice": ("libreoffice-writer-nogui, libreoffice-calc-nogui, libreoffice-impress-nogui, python3-uno", 0),
 }
 
 
@@ -110,7 +111,7 @@ def run(argv, what, stdin=None, network=False, cap=OUTPUT_MAX, cwd=None, file_ma
     if not have(argv[0]):
         raise missing(argv[0])
 
-    written = cap if argv[0] not in ("soffice", "curl", "qpdf") else file_max
+    written = cap if argv[0] not in ("curl", "qpdf") else file_max
 
     def limits():
         if memory:
@@ -364,6 +365,7 @@ def search(pieces, query, label, path, about):
 def send(header, *parts):
     out = json.dumps(header).encode() + b"\n" + b"".join(parts)
     with os.fdopen(answers, "wb") as f:
+        f.write(b"%08d" % len(out))
         f.write(out)
 
 
@@ -379,6 +381,39 @@ def dispatch(request):
     return getattr(document_convert, tool)(request)
 
 
+def keep(receive, parts):
+    """Answer requests until none comes for a while.  A process of its own for each has the memory, the
+    time and the files of one document, and takes them along when it ends."""
+    import select
+    waiting = select.poll()
+    waiting.register(0, select.POLLIN)
+    parts = [p for p in parts if p != "document"]
+    while waiting.poll(IDLE * 1000):
+        head = receive(8)
+        request = receive(int(head))
+        child = os.fork()
+        if child == 0:
+            serve(request)
+            os._exit(0)  # there is nothing left to tidy up
+        status = os.waitpid(child, 0)[1]
+        if status:
+            end_like(status)
+        # What the next ones need is made ready while nobody waits.
+        while parts and not waiting.poll(0):
+            __import__(parts.pop(0))
+    os._exit(0)
+
+
+def end_like(status):
+    """The end of a process that answered nothing, which is told as this one's."""
+    if os.WIFSIGNALED(status):
+        how = os.WTERMSIG(status)
+        if how != signal.SIGKILL:
+            signal.signal(how, signal.SIG_DFL)
+        os.kill(os.getpid(), how)
+    os._exit(os.waitstatus_to_exitcode(status) & 255 or 1)
+
+
 def serve(request):
     """Answer one request: {"tool": "read", "seconds": 40, ...arguments}."""
     global deadline, answers
@@ -386,31 +421,33 @@ def serve(request):
     deadline = time.monotonic() + request.get("seconds", 40)
     answers = os.dup(1)
     os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY + 256 * MIB))
     os.umask(0o022)
-    fault = None
     try:
         answer = dispatch(request)
         text = answer.text.encode("utf-8", "replace")
-        send({"ok": True, "text": len(text), "images": [[kind, len(data)] for kind, data in answer.images]}, text,
-             *[data for _, data in answer.images])
+        whole = ({"ok": True, "text": len(text), "images": [[kind, len(data)] for kind, data in answer.images]}, text,
+                 *[data for _, data in answer.images])
     except Fault as error:
-        fault = error.code, str(error)
+        whole = told(error.code, str(error))
     except MemoryError:
-        fault = "limit", "the document needs more memory than one may take (%d MiB)" % (MEMORY // MIB)
+        whole = None
     except RecursionError:
-        fault = "limit", "the document is nested too deeply"
+        whole = told("limit", "the document is nested too deeply")
     except OSError as error:
-        fault = "io", "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
+        whole = told("io", "%s: %s" % (error.filename, error.strerror) if error.filename else str(error))
     except Exception as error:  # whatever a damaged file leads to
-        fault = "invalid", "%s is not as its format says: %s: %s" % (request["path"], type(error).__name__, str(error)[:200])
+        whole = told("invalid", "%s is not as its format says: %s: %s" % (request["path"], type(error).__name__,
+                                                                          str(error)[:200]))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY + 256 * MIB,) * 2)  # enough to say so
-    if fault:
-        tell(*fault)
     if scratch:
         clear()
+    send(*(whole or told("limit", "the document needs more memory than one may take (%d MiB)" % (MEMORY // MIB))))
 
 
-def tell(code, text):
+def told(code, text):
     text = text.encode("utf-8", "replace")[:480].decode("utf-8", "ignore").encode()
-    send({"error": code, "text": len(text)}, text)
+    return {"error": code, "text": len(text)}, text
