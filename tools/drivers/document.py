@@ -105,45 +105,60 @@ def environment(network=False):
     return keep
 
 
-def run(argv, what, stdin=None, network=False, cap=OUTPUT_MAX, cwd=None, file_max=512 * MIB):
-    """The standard output of a program that must succeed; at most cap bytes of it."""
-    package, memory = PROGRAMS[argv[0]]
-    if not have(argv[0]):
-        raise missing(argv[0])
+class Program:
+    """One that works on a document; its limits are those of this process for as long as it takes to start."""
 
-    written = cap if argv[0] not in ("curl", "qpdf") else file_max
-
-    def limits():
-        if memory:
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-    seconds = left()
-    with unnamed() as errors, unnamed() as out:
-        child = subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-                                 stdout=out, stderr=errors, env=environment(network), cwd=cwd or folder(),
-                                 preexec_fn=limits, start_new_session=True)
+    def __init__(self, argv, what, stdin=None, network=False, cap=OUTPUT_MAX, file_max=512 * MIB):
+        self.name, self.what, self.stdin, self.cap = argv[0], what, stdin, cap
+        _, self.memory = PROGRAMS[self.name]
+        if not have(self.name):
+            raise missing(self.name)
+        limits = [(resource.RLIMIT_FSIZE, cap if self.name not in ("curl", "qpdf") else file_max)]
+        if self.memory:
+            limits.append((resource.RLIMIT_AS, self.memory))
+        before = [(which, resource.getrlimit(which)) for which, _ in limits]
+        self.errors, self.out = unnamed(), unnamed()
         try:
-            child.communicate(stdin, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise Fault("timeout", "%s took longer than %.0f s with %s and was stopped; take fewer pages, or a smaller "
-                        "document" % (argv[0], seconds, what)) from None
+            for which, most in limits:
+                resource.setrlimit(which, (most, resource.getrlimit(which)[1]))
+            self.child = subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                                          stdout=self.out, stderr=self.errors, env=environment(network), cwd=folder(),
+                                          start_new_session=True)
         finally:
+            for which, values in before:
+                resource.setrlimit(which, values)
+
+    def end(self):
+        try:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        self.child.wait()
+
+    def finish(self):
+        """Its standard output; it must succeed with no more than cap bytes of it."""
+        seconds = left()
+        with self.errors, self.out:
             try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except OSError:
-                pass
-            child.wait()
-        errors.seek(0)
-        said = " ".join(errors.read(2000).decode("utf-8", "replace").split())
-        out.seek(0)
-        data = out.read(cap + 1)
-    if child.returncode in (-signal.SIGXFSZ,) or len(data) >= cap:
-        raise Fault("limit", "%s wrote more than %d MiB for %s and was stopped" % (argv[0], cap // MIB, what))
-    if child.returncode != 0:
-        raise explain(argv[0], child.returncode, said, what, memory)
-    return data
+                self.child.communicate(self.stdin, timeout=seconds)
+            except subprocess.TimeoutExpired:
+                raise Fault("timeout", "%s took longer than %.0f s with %s and was stopped; take fewer pages, or a "
+                            "smaller document" % (self.name, seconds, self.what)) from None
+            finally:
+                self.end()
+            self.errors.seek(0)
+            said = " ".join(self.errors.read(2000).decode("utf-8", "replace").split())
+            self.out.seek(0)
+            data = self.out.read(self.cap + 1)
+        if self.child.returncode == -signal.SIGXFSZ or len(data) >= self.cap:
+            raise Fault("limit", "%s wrote more than %d MiB for %s and was stopped" % (self.name, self.cap // MIB, self.what))
+        if self.child.returncode != 0:
+            raise explain(self.name, self.child.returncode, said, self.what, self.memory)
+        return data
+
+
+def run(*args, **options):
+    return Program(*args, **options).finish()
 
 
 def explain(program, status, said, what, memory):
@@ -238,21 +253,30 @@ def put(path, data):
             os.unlink(temporary)
 
 
-def cached(path, purpose, make):
-    """The bytes that make() gives for this state of the file, kept for the next page of it."""
+def place(path, purpose):
+    """Where what was made of this state of the file is kept."""
     import hashlib
     state = os.stat(path)
     key = "%s\0%d\0%d\0%d\0%s" % (path, state.st_mtime_ns, state.st_size, state.st_ino, purpose)
-    kept = os.path.join(CACHE, hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24])
+    return os.path.join(CACHE, hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24])
+
+
+def kept(path, purpose):
+    return os.path.exists(place(path, purpose))
+
+
+def cached(path, purpose, make):
+    """The bytes that make() gives for this state of the file, kept for the next page of it."""
+    where = place(path, purpose)
     try:
-        with open(kept, "rb") as f:
+        with open(where, "rb") as f:
             return f.read()
     except OSError:
         pass
     data = make()
     try:
         os.makedirs(CACHE, exist_ok=True)
-        put(kept, data)
+        put(where, data)
         files = [e for e in os.scandir(CACHE) if e.is_file() and not e.name.endswith(".lock")]
         for old in sorted(files, key=lambda e: e.stat().st_mtime)[:-CACHE_MAX]:
             os.unlink(old)
@@ -384,15 +408,19 @@ def dispatch(request):
 def keep(receive, parts):
     """Answer requests until none comes for a while.  A process of its own for each has the memory, the
     time and the files of one document, and takes them along when it ends."""
+    import gc
     import select
+    gc.disable()
     waiting = select.poll()
     waiting.register(0, select.POLLIN)
-    parts = [p for p in parts if p != "document"]
+    parts = ["hashlib"] + [p for p in parts if p != "document"]
     while waiting.poll(IDLE * 1000):
         head = receive(8)
         request = receive(int(head))
+        gc.freeze()  # so that no process copies what all of them share by looking for garbage in it
         child = os.fork()
         if child == 0:
+            gc.enable()
             serve(request)
             os._exit(0)  # there is nothing left to tidy up
         status = os.waitpid(child, 0)[1]
@@ -425,6 +453,7 @@ def serve(request):
     os.dup2(nothing, 0)
     os.close(nothing)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY + 256 * MIB))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o022)
     try:
         answer = dispatch(request)

@@ -109,7 +109,7 @@ def render(request):
     import document_pdf
     shown = document.locate(request["path"])
     path = pdf_of(shown, document.sniff(shown))
-    count = int(document_pdf.info(path)["Pages"])
+    count = document_pdf.Pdf(path, {}).count
     wanted = spans(request.get("pages") or "1", count)
     numbers = [n for a, b in wanted for n in range(a, b + 1)]
     images, notes = [], []
