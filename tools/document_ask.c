@@ -11,6 +11,7 @@
 #define MARGIN_NS  (2 * CLOCK_NS_PER_S)
 #define LEAST_NS   CLOCK_NS_PER_S
 #define STDERR_MAX 300u
+#define DIED       64 /* document.py: the process of one request ended by this signal more */
 
 static const char too_long[] =
     "the document took too long and was given up; take fewer pages, or a smaller document";
@@ -23,7 +24,7 @@ static bool explain(struct run *run, const struct run_info *info, struct error *
     uint64_t offset = 0;
     size_t from;
 
-    if (info->reason == RUN_OOM)
+    if (info->reason == RUN_OOM || (info->reason == RUN_EXIT && info->value == DIED + SIGKILL))
         return error_set(err, ERR_LIMIT,
                          "the document needs more memory than the computer has (computer_create "
                          "{\"memory_mb\":2048} makes a larger one)");
@@ -53,6 +54,13 @@ static bool tell(struct tool_call *call, const struct document_answer *a, struct
     return text.len == 0 || result_text(call->result, text.data, text.len, NULL, err);
 }
 
+/* Rather than while it was at rest, or by whoever ended it. */
+static bool ended_at_work(const struct run_info *info)
+{
+    return info->reason == RUN_OOM || info->reason == RUN_LOST || info->reason == RUN_LIVE ||
+           (info->reason == RUN_EXIT && info->value >= DIED);
+}
+
 /* Asks one driver.  *ret_again: it had ended while it was at rest, and another may be asked. */
 static bool try_one(struct tool_call *call, struct document_driver *d, const json_t *request,
                     const struct wait *w, bool *ret_again, struct error *err)
@@ -69,8 +77,8 @@ static bool try_one(struct tool_call *call, struct document_driver *d, const jso
         return d->answered && tell(call, &answer, err);
     }
     run_info(d->run, &info);
-    if (why.code == ERR_LOST && info.reason != RUN_LIVE)
-        *ret_again = d->warm && d->offset == before && info.reason == RUN_EXIT && info.value == 0;
+    if (why.code == ERR_LOST)
+        *ret_again = d->warm && d->offset == before && !ended_at_work(&info);
     if (why.code == ERR_LOST && !*ret_again)
         return explain(d->run, &info, err);
     if (why.code == ERR_TIMEOUT)

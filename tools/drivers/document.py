@@ -21,6 +21,7 @@ MEMORY = 1536 * MIB  # of this process, and of each that it starts
 FETCH_MAX = 128 * MIB
 CACHE = "/tmp/.aios-documents"
 CACHE_MAX = 24  # results that are kept
+DIED = 64  # exit code, and the signal added to it: the work on a document ended without an answer
 IDLE = 300  # seconds without a request after which the driver ends
 
 # Program: its Debian package, and the memory it may have.
@@ -424,22 +425,12 @@ def keep(receive, parts):
             serve(request)
             os._exit(0)  # there is nothing left to tidy up
         status = os.waitpid(child, 0)[1]
-        if status:
-            end_like(status)
+        if status:  # it answered nothing: the caller is told by this one's end, what it started ends too
+            os._exit(DIED + (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0))
         # What the next ones need is made ready while nobody waits.
         while parts and not waiting.poll(0):
             __import__(parts.pop(0))
     os._exit(0)
-
-
-def end_like(status):
-    """The end of a process that answered nothing, which is told as this one's."""
-    if os.WIFSIGNALED(status):
-        how = os.WTERMSIG(status)
-        if how != signal.SIGKILL:
-            signal.signal(how, signal.SIG_DFL)
-        os.kill(os.getpid(), how)
-    os._exit(os.waitstatus_to_exitcode(status) & 255 or 1)
 
 
 def serve(request):

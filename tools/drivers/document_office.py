@@ -11,6 +11,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 
@@ -67,7 +68,9 @@ def program():
 def home():
     """A folder of this user's own: the profile, the socket."""
     where = os.path.join(document.CACHE, "office-%d" % os.getuid())
-    os.makedirs(os.path.join(where, "user"), mode=0o700, exist_ok=True)
+    os.makedirs(document.CACHE, exist_ok=True)
+    for path in (where, where + "/user"):
+        os.makedirs(path, mode=0o700, exist_ok=True)
     return where
 
 
@@ -170,6 +173,10 @@ def asked(s, job, path, seconds):
                 break
             reply += piece
     except socket.timeout:
+        if not reply:  # not even begun: the keeper itself hangs, and the next document gets a new one
+            pid = struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            if pid > 1:
+                os.kill(pid, signal.SIGKILL)
         raise Fault("timeout", "LibreOffice took longer than %.0f s with %s and was stopped; take a smaller document"
                     % (seconds, path)) from None
     except OSError:
@@ -210,8 +217,8 @@ def keeper(where, libraries, ready):
         os.closerange(4, 4096)
         os.set_inheritable(3, False)
         temporary = where + "/tmp"
-        sweep(temporary)
-        os.makedirs(temporary, mode=0o700, exist_ok=True)
+        sweep([temporary])
+        os.makedirs(temporary, mode=0o700)
         os.chdir(where)
         settings = where + "/user/registrymodifications.xcu"
         document.put(settings, SETTINGS.encode())
@@ -229,10 +236,18 @@ def keeper(where, libraries, ready):
         os._exit(1)
 
 
-def sweep(folder):
-    """What documents that were killed have left."""
+def left_in(temporary):
+    """What lies in LibreOffice's folders for what is temporary."""
+    return {e.path for f in os.scandir(temporary) if f.is_dir() for e in os.scandir(f.path)}
+
+
+def sweep(paths):
+    """Remove what documents that were killed have left."""
     import shutil
-    shutil.rmtree(folder, ignore_errors=True)
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            os.unlink(path)
 
 
 def layers(libraries, settings):
@@ -324,13 +339,17 @@ def attend(where, it):
     listener.listen(16)
     os.write(3, b"ready")
     os.close(3)
-    # Opened once, so that those who come find their libraries in memory.
-    cold, busy, used = ["swriter", "simpress", "scalc"], set(), time.monotonic()
+    # Opened once after the first document, so that the next find their libraries in memory.
+    cold, first, busy, used, ours = ["swriter", "simpress", "scalc"], False, set(), time.monotonic(), None
     while True:
-        for child in list(busy):
-            if os.waitpid(child, os.WNOHANG)[0]:
-                busy.discard(child)
-        came = select.select([listener], [], [], 0 if cold else 0.5 if busy else IDLE)[0]
+        ended = [child for child in busy if os.waitpid(child, os.WNOHANG)[0]]
+        busy.difference_update(ended)
+        if ours is None and not cold and not busy:
+            ours = left_in(where + "/tmp")
+        elif ended and not busy and ours is not None:
+            sweep(left_in(where + "/tmp") - ours)
+        first = first or bool(busy)
+        came = select.select([listener], [], [], 0.1 if busy else 0 if cold and first else IDLE)[0]
         if came and len(busy) < WORKERS:
             connection = listener.accept()[0]
             child = os.fork()
@@ -342,8 +361,11 @@ def attend(where, it):
             used = time.monotonic()
         elif came:
             select.select([], [], [], 0.05)
-        elif cold:
-            it.convert("private:factory/" + cold.pop(0), "pdf", where + "/tmp/first.pdf")
+        elif cold and first and not busy:
+            try:
+                it.convert("private:factory/" + cold.pop(0), "pdf", where + "/tmp/first.pdf")
+            except Exception:
+                pass  # this LibreOffice has no such part
         elif not busy and time.monotonic() - used >= IDLE:
             os.unlink(path)
             os._exit(0)
