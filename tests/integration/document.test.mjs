@@ -262,6 +262,11 @@ test('nothing that a document names is fetched; a document that is asked for is,
         await convert(file, { to: 'out.odt' });
         good(await ask('document_render', { path: file }));
       }
+      // Nor a file that the head of a text names.
+      await sh("echo 'p{color:SECRETWORD}' > /tmp/secret.css; printf -- '---\\ncss: /tmp/secret.css\\n---\\n\\n# Styled\\n' > styled.md");
+      await convert('styled.md', { to: 'styled.html' });
+      assert.match(await read('styled.html'), /# Styled/);
+      assert.equal(await sh("grep -c -e SECRETWORD -e text/css styled.html; :"), '0');
       assert.deepEqual(asked, []);
       const text = await read(`${address}/page`);
       assert.match(text, /^# Served\n\nby the test\n/);
