@@ -6,6 +6,21 @@
 
 static const char *const image_types[] = { "image/png", "image/jpeg", "image/webp" };
 
+bool document_answer_size(const char digits[8], size_t *ret, struct error *err)
+{
+    size_t size = 0;
+    size_t i = 0;
+
+    for (; i < 8 && digits[i] >= '0' && digits[i] <= '9'; i++)
+        size = size * 10 + (size_t)(digits[i] - '0');
+    if (i < 8 || size == 0 || size > DOCUMENT_ANSWER_MAX)
+        return error_set(err, ERR_PROTOCOL,
+                         "the program that works on documents in the computer answered with "
+                         "something else than an answer");
+    *ret = size;
+    return true;
+}
+
 /* Cut @want bytes off the rest. */
 static const char *take(const char **at, size_t *left, json_int_t want)
 {

@@ -1,6 +1,8 @@
 /*
  * document_answer - what the driver of documents says: one line of JSON, then text, then images.
  *
+ * Its size in bytes stands before it, as eight digits.
+ *
  *   {"ok": true, "text": LENGTH, "images": [["image/png", LENGTH], …]}\n TEXT IMAGE…
  *   {"error": "not_found", "text": LENGTH}\n TEXT
  *
@@ -30,6 +32,9 @@ struct document_answer {
     struct document_image images[LIMIT_IMAGES];
     size_t image_count;
 };
+
+/** The size that stands before an answer, eight digits.  ERR_PROTOCOL: none that one can have. */
+NODISCARD bool document_answer_size(const char digits[8], size_t *ret, struct error *err);
 
 /** The whole of what the driver wrote.  ERR_PROTOCOL where it is anything else than an answer. */
 NODISCARD bool document_answer_read(const char *bytes, size_t len, struct document_answer *ret,

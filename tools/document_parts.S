@@ -25,6 +25,7 @@ document_text_parts:
     part document_text
     part document_sheet
     part document_slide
+    part document_office
     part document_convert
     part document_markup
     part document_edit

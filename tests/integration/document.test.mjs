@@ -95,7 +95,7 @@ test('long documents are read in pieces, and a page of 3,000 without the others'
     const lines = [];
     for (let offset = 0; ;) {
       text = await read('long.md', { offset });
-      lines.push(...text.matchAll(/^line (\d+) of text$/gm).map((match) => Number(match[1])));
+      lines.push(...[...text.matchAll(/^line (\d+) of text$/gm)].map((match) => Number(match[1])));
       const next = /"offset":(\d+)\}\]$/.exec(text);
       if (!next) break;
       offset = Number(next[1]);
@@ -261,6 +261,11 @@ test('nothing that a document names is fetched; a document that is asked for is,
         await convert(file, { to: 'out.odt' });
         good(await ask('document_render', { path: file }));
       }
+      // Nor a file that the head of a text names.
+      await sh("echo 'p{color:SECRETWORD}' > /tmp/secret.css; printf -- '---\\ncss: /tmp/secret.css\\n---\\n\\n# Styled\\n' > styled.md");
+      await convert('styled.md', { to: 'styled.html' });
+      assert.match(await read('styled.html'), /# Styled/);
+      assert.equal(await sh("grep -c -e SECRETWORD -e text/css styled.html; :"), '0');
       assert.deepEqual(asked, []);
       const text = await read(`${address}/page`);
       assert.match(text, /^# Served\n\nby the test\n/);
@@ -271,4 +276,117 @@ test('nothing that a document names is fetched; a document that is asked for is,
     server.closeAllConnections();
     await new Promise((done) => server.close(done));
   }
+});
+
+// The first process whose file @what (maps, cmdline) contains @text; those that it forked come after it.
+const first = (what, text) => `grep -ls '${text}' /proc/[0-9]*/${what} | cut -d/ -f3 | grep -vx $$ | sort -n | head -1`;
+
+test('LibreOffice and the driver are kept, and begin anew where they were ended', async () => {
+  await withDocuments(async ({ convert, read, sh }) => {
+    const office = () => sh(first('maps', 'libmergedlo'));
+    const driver = () => sh(first('cmdline', 'document[.]keep'));
+    await convert('report.docx', { to: 'one.pdf' });
+    const [warm, resting] = [await office(), await driver()];
+    assert.match(warm, /^\d+$/);
+    assert.match(resting, /^\d+$/);
+    // What it is forked with for each document.
+    assert.match(await sh(`cat /proc/${warm}/limits`), /Max file size +536870912 [^]*Max data size +1610612736 [^]*Max core file size +0 /);
+    await convert('report.docx', { to: 'two.odt' });
+    await convert('book.xlsx', { to: 'three.csv' });
+    assert.equal(await office(), warm);
+    assert.equal(await driver(), resting);
+    await sh(`kill -9 ${warm} ${resting}`);
+    await convert('report.docx', { to: 'four.rtf' }); // not kept from before, as a PDF would be
+    assert.match(await read('four.rtf'), /The quick brown foxes run/);
+    assert.match(await office(), /^\d+$/);
+    assert.notEqual(await office(), warm);
+    assert.equal(await sh('ls /tmp | grep -c ^document-; :'), '0');
+  });
+});
+
+test('calls at the same moment are answered by drivers of their own', async () => {
+  await withDocuments(async ({ convert, read }) => {
+    const texts = await Promise.all([read('report.docx'), read('book.xlsx', { sheet: 'Stock' }), read('mail.eml'),
+      convert('report.docx', { to: 'a.pdf' }), convert('report.docx', { to: 'b.odt' }), read('note.ipynb')]);
+    for (const [i, want] of [/brown foxes/, /bolts/, /dot\.png/, /a\.pdf written/, /b\.odt written/, /Study/].entries()) assert.match(texts[i], want);
+    assert.match(await read('latin1.txt'), /Grüße/);
+  });
+});
+
+test('every further format is read, listed, searched and changed', async () => {
+  await withDocuments(async ({ ask, convert, edit, read, sh, write }) => {
+    const markdown = '# Heading\n\nSome words[^1].\n\n![dots](picture.png)\n\n## Second\n\n| Name | Sum |\n|---|---|\n| Ada | 12 |\n\nTail.\n\n[^1]: The note.\n';
+    const deck = '# One\n\n- first\n\n# Two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n# Three\n\n![dots](picture.png)\n';
+    for (const path of ['a.odt', 'a.epub', 'a.html', 'a.pdf', 'a.rtf', 'a.docx']) await write(path, { markdown });
+    for (const path of ['d.pptx', 'd.odp']) await write(path, { markdown: deck });
+    await convert('book.xlsx', { to: 'b.ods' });
+    await sh("printf 'a;b\\n1;\"x;y\"\\n' > s.csv");
+    const rows = [
+      ['a.odt', { what: 'outline' }, /^- Heading \(offset 0\)\n {2}- Second/],
+      ['a.odt', { what: 'tables' }, /^Table 1: Second\n\n\| *Name[^]*Ada/],
+      ['a.odt', { what: 'images' }, /\.png {2}4772 bytes/],
+      ['a.odt', { query: 'tail' }, /: Tail\./],
+      ['a.odt', { format: 'text' }, /^Heading\n\nSome words/],
+      ['a.epub', { what: 'images' }, /\.png {2}4772 bytes/],
+      ['a.epub', {}, /# Heading[^]*\| Ada +\| 12 +\|/],
+      ['a.epub', { what: 'metadata' }, /type: epub[^]*language/],
+      ['a.html', {}, /# Heading[^]*Some words[^]*The note\./],
+      ['a.html', { what: 'outline' }, /- Heading/],
+      ['a.rtf', { query: 'ADA' }, /Ada/],
+      ['a.pdf', { what: 'outline' }, /^- Heading \(page 1\)\n {2}- Second \(page 1\)/],
+      ['a.pdf', { query: 'tail' }, /^page 1: Tail\./],
+      ['a.pdf', { format: 'text' }, /^--- page 1 ---\nHeading/],
+      ['d.odp', {}, /^## Slide 1: One\n\n[^]*first[^]*## Slide 2: Two[^]*\| 1 +\| 2 +\|[^]*ODP, 3 slides/],
+      ['d.odp', { what: 'outline' }, /^1\. One\n2\. Two/],
+      ['d.odp', { query: 'first' }, /slide 1: /],
+      ['d.pptx', { what: 'images' }, /ppt\/media\/\S+\.png {2}4772 bytes/],
+      ['d.pptx', { what: 'tables' }, /Slide 2[^]*\| 1 \| 2 \|/],
+      ['d.pptx', { what: 'metadata' }, /type: pptx[^]*slides: 3/],
+      ['b.ods', { what: 'outline' }, /Stock \(A1:D3, 8 cells\)/],
+      ['b.ods', { what: 'tables' }, /\| 2 \| bolts \| 12 \|/],
+      ['b.ods', { query: 'bolts' }, /Stock!A2: bolts/],
+      ['s.csv', {}, /\| 2 \| 1 \| x;y \|/],
+      ['mail.eml', { what: 'metadata' }, /subject: Grüße/],
+      ['mail.eml', { query: 'picture' }, /See the picture/],
+      ['note.ipynb', { what: 'outline' }, /- Study/],
+      ['note.ipynb', { what: 'metadata' }, /cells: 2/],
+    ];
+    for (const [path, args, want] of rows) assert.match(await read(path, args), want, `${path} ${JSON.stringify(args)}`);
+    for (const path of ['a.odt', 'a.epub', 'd.pptx', 'd.odp']) {
+      const image = /^(\S+\.png) /m.exec(await read(path, { what: 'images' }))[1];
+      assert.ok((await ask('document_read', { path, image })).content.some((block) => block.type === 'image'), path);
+    }
+    await sh('for f in a.odt d.pptx d.odp a.docx; do cp $f old-$f; done');
+    const edits = [
+      ['a.odt', { op: 'replace', at: 'Some words', text: 'Other & words' }, /Other & words/],
+      ['a.odt', { op: 'insert_section', at: 'Second', text: '## Third\n\nNew here.' }, /## Third\n\nNew here\./],
+      ['a.odt', { op: 'delete_section', at: 'Second' }, /Other & words[^]*## Third/],
+      ['d.pptx', { op: 'replace', at: 'first', text: 'second' }, /- second/],
+      ['d.odp', { op: 'replace', at: 'first', text: 'second' }, /second/],
+      ['a.docx', { op: 'replace', at: 'Tail.', text: 'Head.' }, /Head\./],
+    ];
+    for (const [path, one, want] of edits) {
+      await edit(path, one);
+      assert.match(await read(path), want, `${path} ${one.op}`);
+    }
+    assert.doesNotMatch(await read('a.odt'), /Ada/);
+    assert.equal(await sh(different('old-a.odt', 'a.odt')), "[] ['content.xml']");
+    assert.equal(await sh(different('old-a.docx', 'a.docx')), "[] ['word/document.xml']");
+    assert.match(await sh(different('old-d.pptx', 'd.pptx')), /^\[\] \['ppt\/slides\/slide1\.xml'\]$/);
+    await convert('s.csv', { to: 's.xlsx' });
+    assert.match(await read('s.xlsx'), /\| 2 \| 1 \| x;y \|/);
+    await convert('book.xlsx', { to: 'b.tsv' });
+    assert.match(await sh('cat b.tsv'), /^"?Part"?\t"?Count"?/);
+  });
+});
+
+test('documents that come with the distribution give their text, tables and counts', async () => {
+  await withDocuments(async ({ convert, read }) => {
+    const office = '/usr/lib/libreoffice';
+    assert.match(await read(`${office}/program/opencl/cl-test.ods`, { what: 'outline' }), /cells/);
+    assert.match(await read(`${office}/share/template/common/officorr/Modern_business_letter_serif.ott`, { what: 'metadata' }), /type: odt/);
+    assert.match(await read(`${office}/LICENSE.html`, { query: 'Mozilla Public License' }), /lines contain/);
+    await convert(`${office}/share/template/common/officorr/Modern_business_letter_serif.ott`, { to: '/workspace/letter.pdf' });
+    assert.match(await read('letter.pdf', { what: 'metadata' }), /pages: 1\n/);
+  });
 });

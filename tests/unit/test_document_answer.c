@@ -67,12 +67,35 @@ static void what_is_no_whole_answer_is_refused(void **state)
     }
 }
 
+static void a_size_is_eight_digits_of_what_an_answer_may_have(void **state)
+{
+    static const struct {
+        const char *digits;
+        size_t want; /* 0: refused */
+    } rows[] = {
+        { "00000001", 1 }, { "00012345", 12345 }, { "00000000", 0 },   { "99999999", 0 },
+        { "0000001 ", 0 }, { "-0000001", 0 },     { "{\"ok\": t", 0 },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct error err = ERROR_INIT;
+        size_t size = 0;
+        bool ok = document_answer_size(rows[i].digits, &size, &err);
+
+        if (ok != (rows[i].want > 0) || size != rows[i].want ||
+            err.code != (ok ? ERR_NONE : ERR_PROTOCOL))
+            fail_msg("%s: %zu (%s)", rows[i].digits, size, err.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_has_text_and_images),
         cmocka_unit_test(a_fault_has_a_code_and_a_text),
         cmocka_unit_test(what_is_no_whole_answer_is_refused),
+        cmocka_unit_test(a_size_is_eight_digits_of_what_an_answer_may_have),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

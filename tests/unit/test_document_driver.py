@@ -1,7 +1,12 @@
 """The driver of documents by itself: what needs no computer."""
+import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import zipfile
 
@@ -10,6 +15,7 @@ sys.dont_write_bytecode = True
 import document  # noqa: E402
 import document_cells  # noqa: E402
 import document_edit  # noqa: E402
+import document_office  # noqa: E402
 import document_text  # noqa: E402
 import document_zip  # noqa: E402
 
@@ -111,6 +117,104 @@ class Driver(unittest.TestCase):
                                ("\u00e9", "utf-8"), ("word", "utf-16-be"), ("x\u00e9", "utf-32")):
             self.assertEqual(document_text.decode(text.encode(encoding))[0], text, encoding)
         self.fault("unsupported", document_text.decode, bytes(range(256)))
+
+
+class Kept(unittest.TestCase):
+    """The driver as it is started in a computer."""
+
+    def setUp(self):
+        here = os.path.dirname(document.__file__)
+        self.folder = tempfile.TemporaryDirectory()
+        self.file("a.txt", "words")
+        parts = b""
+        for name in sorted(f for f in os.listdir(here) if f.startswith("document") and f != "document_boot.py"):
+            with open(os.path.join(here, name), "rb") as f:
+                parts += b"\x01" + name[:-3].encode() + b"\n" + f.read()
+        with open(os.path.join(here, "document_boot.py")) as f:
+            boot = f.read()
+        path = self.folder.name + ":" + os.environ["PATH"]
+        self.driver = subprocess.Popen([sys.executable, "-I", "-S", "-E", "-c", boot], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, env=dict(os.environ, PATH=path))
+        self.send(parts)
+
+    def tearDown(self):
+        self.driver.kill()
+        self.driver.wait()
+        self.driver.stdin.close()
+        self.driver.stdout.close()
+        self.folder.cleanup()
+
+    def file(self, name, text):
+        path = os.path.join(self.folder.name, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def send(self, data):
+        self.driver.stdin.write(b"%08d" % len(data) + data)
+        self.driver.stdin.flush()
+
+    def ask(self, **request):
+        self.send(json.dumps(dict(request, seconds=60)).encode())
+
+    def answer(self):
+        return self.driver.stdout.read(int(self.driver.stdout.read(8))).decode()
+
+    def test_one_driver_answers_one_request_after_the_other(self):
+        for _ in range(3):
+            self.ask(tool="read", path=os.path.join(self.folder.name, "a.txt"))
+            self.assertIn("words\n[TXT]", self.answer())
+            self.ask(tool="read", path=os.path.join(self.folder.name, "none.txt"))
+            self.assertIn('{"error": "not_found"', self.answer())
+
+    def test_a_request_whose_process_dies_ends_the_driver_with_how_it_died(self):
+        said = os.path.join(self.folder.name, "pids")
+        program = self.file("pandoc", "#!/bin/sh\necho $PPID $$ >%s.new; mv %s.new %s; exec sleep 600\n" % (said, said, said))
+        os.chmod(program, 0o755)
+        self.ask(tool="read", path=self.file("a.html", "<p>x</p>"))
+        until = time.monotonic() + 60
+        while not os.path.exists(said) and time.monotonic() < until:
+            time.sleep(0.02)
+        with open(said) as f:
+            child, program = map(int, f.read().split())
+        os.kill(child, signal.SIGKILL)
+        try:
+            self.assertEqual(self.driver.wait(60), document.DIED + signal.SIGKILL)
+        finally:
+            os.kill(program, signal.SIGKILL)
+        self.assertEqual(self.driver.stdout.read(), b"")
+
+
+class Office(unittest.TestCase):
+    def test_a_keeper_that_hangs_is_ended_by_the_one_who_has_waited(self):
+        with tempfile.TemporaryDirectory() as folder:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(folder + "/socket")
+            child = os.fork()
+            if child == 0:
+                listener.listen(1)
+                signal.pause()
+            try:
+                listener.close()
+                document.deadline = time.monotonic() + 60
+                s = None
+                while s is None and time.monotonic() < document.deadline:
+                    s = document_office.connect(folder)
+                document.deadline = time.monotonic() + 0.5
+                with s, self.assertRaises(document.Fault) as caught:
+                    document_office.asked(s, {"path": "x"}, "x", 1)
+                self.assertEqual(caught.exception.code, "timeout")
+            finally:
+                ended = os.waitpid(child, os.WNOHANG)
+                if ended[0] == 0:
+                    until = time.monotonic() + 30
+                    while ended[0] == 0 and time.monotonic() < until:
+                        time.sleep(0.01)
+                        ended = os.waitpid(child, os.WNOHANG)
+                if ended[0] == 0:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+            self.assertEqual(ended, (child, signal.SIGKILL))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Reads, converts and edits documents, one request per process.
+"""Reads, converts and edits documents: one request after the other, each in a process of its own.
 
-The request is a JSON object (see serve()); the answer on standard output is one line of JSON
+A request is a JSON object (see serve()), with its length as eight digits before it; so is the answer
+on standard output, which is one line of JSON
   {"ok": true, "text": LENGTH, "images": [[TYPE, LENGTH], ...]}  or  {"error": CODE, "text": LENGTH}
 and then the bytes that it tells of.  Nothing of a document is ever run, and nothing that it refers
 to is fetched.  Programs that are used run with a limit of memory, time and output each.
@@ -20,6 +21,8 @@ MEMORY = 1536 * MIB  # of this process, and of each that it starts
 FETCH_MAX = 128 * MIB
 CACHE = "/tmp/.aios-documents"
 CACHE_MAX = 24  # results that are kept
+DIED = 64  # exit code, and the signal added to it: the work on a document ended without an answer
+IDLE = 300  # seconds without a request after which the driver ends
 
 # Program: its Debian package, and the memory it may have.
 PROGRAMS = {
@@ -31,8 +34,7 @@ PROGRAMS = {
     "tesseract": ("tesseract-ocr", 1024 * MIB),
     "curl": ("curl", 512 * MIB),
     "pandoc": ("pandoc", 0),  # takes its limit as an option; it reserves addresses by the terabyte
-    "soffice": ("libreoffice-writer-nogui, libreoffice-calc-nogui, libreoffice-impress-nogui",
-                6144 * MIB),  # of addresses
+    "soffice": ("libreoffice-writer-nogui, libreoffice-calc-nogui, libreoffice-impress-nogui, python3-uno", 0),
 }
 
 
@@ -104,45 +106,60 @@ def environment(network=False):
     return keep
 
 
-def run(argv, what, stdin=None, network=False, cap=OUTPUT_MAX, cwd=None, file_max=512 * MIB):
-    """The standard output of a program that must succeed; at most cap bytes of it."""
-    package, memory = PROGRAMS[argv[0]]
-    if not have(argv[0]):
-        raise missing(argv[0])
+class Program:
+    """One that works on a document; its limits are those of this process for as long as it takes to start."""
 
-    written = cap if argv[0] not in ("soffice", "curl", "qpdf") else file_max
-
-    def limits():
-        if memory:
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-    seconds = left()
-    with unnamed() as errors, unnamed() as out:
-        child = subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-                                 stdout=out, stderr=errors, env=environment(network), cwd=cwd or folder(),
-                                 preexec_fn=limits, start_new_session=True)
+    def __init__(self, argv, what, stdin=None, network=False, cap=OUTPUT_MAX, file_max=512 * MIB):
+        self.name, self.what, self.stdin, self.cap = argv[0], what, stdin, cap
+        _, self.memory = PROGRAMS[self.name]
+        if not have(self.name):
+            raise missing(self.name)
+        limits = [(resource.RLIMIT_FSIZE, cap if self.name not in ("curl", "qpdf") else file_max)]
+        if self.memory:
+            limits.append((resource.RLIMIT_AS, self.memory))
+        before = [(which, resource.getrlimit(which)) for which, _ in limits]
+        self.errors, self.out = unnamed(), unnamed()
         try:
-            child.communicate(stdin, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise Fault("timeout", "%s took longer than %.0f s with %s and was stopped; take fewer pages, or a smaller "
-                        "document" % (argv[0], seconds, what)) from None
+            for which, most in limits:
+                resource.setrlimit(which, (most, resource.getrlimit(which)[1]))
+            self.child = subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                                          stdout=self.out, stderr=self.errors, env=environment(network), cwd=folder(),
+                                          start_new_session=True)
         finally:
+            for which, values in before:
+                resource.setrlimit(which, values)
+
+    def end(self):
+        try:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        self.child.wait()
+
+    def finish(self):
+        """Its standard output; it must succeed with no more than cap bytes of it."""
+        seconds = left()
+        with self.errors, self.out:
             try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except OSError:
-                pass
-            child.wait()
-        errors.seek(0)
-        said = " ".join(errors.read(2000).decode("utf-8", "replace").split())
-        out.seek(0)
-        data = out.read(cap + 1)
-    if child.returncode in (-signal.SIGXFSZ,) or len(data) >= cap:
-        raise Fault("limit", "%s wrote more than %d MiB for %s and was stopped" % (argv[0], cap // MIB, what))
-    if child.returncode != 0:
-        raise explain(argv[0], child.returncode, said, what, memory)
-    return data
+                self.child.communicate(self.stdin, timeout=seconds)
+            except subprocess.TimeoutExpired:
+                raise Fault("timeout", "%s took longer than %.0f s with %s and was stopped; take fewer pages, or a "
+                            "smaller document" % (self.name, seconds, self.what)) from None
+            finally:
+                self.end()
+            self.errors.seek(0)
+            said = " ".join(self.errors.read(2000).decode("utf-8", "replace").split())
+            self.out.seek(0)
+            data = self.out.read(self.cap + 1)
+        if self.child.returncode == -signal.SIGXFSZ or len(data) >= self.cap:
+            raise Fault("limit", "%s wrote more than %d MiB for %s and was stopped" % (self.name, self.cap // MIB, self.what))
+        if self.child.returncode != 0:
+            raise explain(self.name, self.child.returncode, said, self.what, self.memory)
+        return data
+
+
+def run(*args, **options):
+    return Program(*args, **options).finish()
 
 
 def explain(program, status, said, what, memory):
@@ -237,21 +254,30 @@ def put(path, data):
             os.unlink(temporary)
 
 
-def cached(path, purpose, make):
-    """The bytes that make() gives for this state of the file, kept for the next page of it."""
+def place(path, purpose):
+    """Where what was made of this state of the file is kept."""
     import hashlib
     state = os.stat(path)
     key = "%s\0%d\0%d\0%d\0%s" % (path, state.st_mtime_ns, state.st_size, state.st_ino, purpose)
-    kept = os.path.join(CACHE, hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24])
+    return os.path.join(CACHE, hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:24])
+
+
+def kept(path, purpose):
+    return os.path.exists(place(path, purpose))
+
+
+def cached(path, purpose, make):
+    """The bytes that make() gives for this state of the file, kept for the next page of it."""
+    where = place(path, purpose)
     try:
-        with open(kept, "rb") as f:
+        with open(where, "rb") as f:
             return f.read()
     except OSError:
         pass
     data = make()
     try:
         os.makedirs(CACHE, exist_ok=True)
-        put(kept, data)
+        put(where, data)
         files = [e for e in os.scandir(CACHE) if e.is_file() and not e.name.endswith(".lock")]
         for old in sorted(files, key=lambda e: e.stat().st_mtime)[:-CACHE_MAX]:
             os.unlink(old)
@@ -364,6 +390,7 @@ def search(pieces, query, label, path, about):
 def send(header, *parts):
     out = json.dumps(header).encode() + b"\n" + b"".join(parts)
     with os.fdopen(answers, "wb") as f:
+        f.write(b"%08d" % len(out))
         f.write(out)
 
 
@@ -379,6 +406,33 @@ def dispatch(request):
     return getattr(document_convert, tool)(request)
 
 
+def keep(receive, parts):
+    """Answer requests until none comes for a while.  A process of its own for each has the memory, the
+    time and the files of one document, and takes them along when it ends."""
+    import gc
+    import select
+    gc.disable()
+    waiting = select.poll()
+    waiting.register(0, select.POLLIN)
+    parts = ["hashlib"] + [p for p in parts if p != "document"]
+    while waiting.poll(IDLE * 1000):
+        head = receive(8)
+        request = receive(int(head))
+        gc.freeze()  # so that no process copies what all of them share by looking for garbage in it
+        child = os.fork()
+        if child == 0:
+            gc.enable()
+            serve(request)
+            os._exit(0)  # there is nothing left to tidy up
+        status = os.waitpid(child, 0)[1]
+        if status:  # it answered nothing: the caller is told by this one's end, what it started ends too
+            os._exit(DIED + (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0))
+        # What the next ones need is made ready while nobody waits.
+        while parts and not waiting.poll(0):
+            __import__(parts.pop(0))
+    os._exit(0)
+
+
 def serve(request):
     """Answer one request: {"tool": "read", "seconds": 40, ...arguments}."""
     global deadline, answers
@@ -386,31 +440,34 @@ def serve(request):
     deadline = time.monotonic() + request.get("seconds", 40)
     answers = os.dup(1)
     os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY + 256 * MIB))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o022)
-    fault = None
     try:
         answer = dispatch(request)
         text = answer.text.encode("utf-8", "replace")
-        send({"ok": True, "text": len(text), "images": [[kind, len(data)] for kind, data in answer.images]}, text,
-             *[data for _, data in answer.images])
+        whole = ({"ok": True, "text": len(text), "images": [[kind, len(data)] for kind, data in answer.images]}, text,
+                 *[data for _, data in answer.images])
     except Fault as error:
-        fault = error.code, str(error)
+        whole = told(error.code, str(error))
     except MemoryError:
-        fault = "limit", "the document needs more memory than one may take (%d MiB)" % (MEMORY // MIB)
+        whole = None
     except RecursionError:
-        fault = "limit", "the document is nested too deeply"
+        whole = told("limit", "the document is nested too deeply")
     except OSError as error:
-        fault = "io", "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
+        whole = told("io", "%s: %s" % (error.filename, error.strerror) if error.filename else str(error))
     except Exception as error:  # whatever a damaged file leads to
-        fault = "invalid", "%s is not as its format says: %s: %s" % (request["path"], type(error).__name__, str(error)[:200])
+        whole = told("invalid", "%s is not as its format says: %s: %s" % (request["path"], type(error).__name__,
+                                                                          str(error)[:200]))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY + 256 * MIB,) * 2)  # enough to say so
-    if fault:
-        tell(*fault)
     if scratch:
         clear()
+    send(*(whole or told("limit", "the document needs more memory than one may take (%d MiB)" % (MEMORY // MIB))))
 
 
-def tell(code, text):
+def told(code, text):
     text = text.encode("utf-8", "replace")[:480].decode("utf-8", "ignore").encode()
-    send({"error": code, "text": len(text)}, text)
+    return {"error": code, "text": len(text)}, text

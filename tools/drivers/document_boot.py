@@ -21,5 +21,4 @@ class Parts:
         exec(compile(texts[module.__name__], module.__name__, "exec"), module.__dict__)
 sys.meta_path.insert(0, Parts)
 import document
-document.serve(r(int(r(8))))
-os._exit(0)  # there is nothing left to tidy up
+document.keep(r, texts)

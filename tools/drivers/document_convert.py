@@ -4,73 +4,13 @@ import re
 
 import document
 import document_markup
-from document import MIB, Answer, Fault, cached, folder, pandoc, run, spans
+from document import Answer, Fault, cached, folder, pandoc, run, spans
+from document_office import office
 
 OFFICE_TEXT = ("docx", "odt", "rtf", "doc")
 OFFICE_SHEET = ("xlsx", "ods", "xls", "csv", "tsv")
 OFFICE_SLIDE = ("pptx", "odp", "ppt")
 ENDINGS = {"latex": "tex", "docbook": "xml"}
-
-# Formulas are computed anew; macros never run, links to other files and sites are not followed, nothing is updated or reported.
-SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
-<oor:items xmlns:oor="http://openoffice.org/2001/registry" xmlns:xs="http://www.w3.org/2001/XMLSchema"
- xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
-%s</oor:items>
-""" % "".join("<item oor:path=\"/org.openoffice.%s\"><prop oor:name=\"%s\" oor:op=\"fuse\"><value>%s</value></prop></item>\n"
-              % row for row in (
-                  ("Office.Common/Security/Scripting", "MacroSecurityLevel", "3"),
-                  ("Office.Common/Security/Scripting", "DisableMacrosExecution", "true"),
-                  ("Office.Common/Security/Scripting", "BlockUntrustedRefererLinks", "true"),
-                  ("Office.Calc/Formula/Load", "OOXMLRecalcMode", "0"),
-                  ("Office.Calc/Formula/Load", "ODFRecalcMode", "0"),
-                  ("Office.Common/Load", "UpdateDocMode", "0"),
-                  ("Office.Writer/Content/Update", "Link", "0"),
-                  ("Office.Calc/Content/Update", "Link", "2"),
-                  ("Office.Common/Misc", "CrashReport", "false"),
-                  ("Setup/Office", "ooSetupInstCompleted", "true")))
-
-
-def profile():
-    """A profile of this agent's own, with the settings as they must be before each start."""
-    where = os.path.join(document.CACHE, "office-%d" % os.getuid())
-    os.makedirs(os.path.join(where, "user"), mode=0o700, exist_ok=True)
-    document.put(os.path.join(where, "user", "registrymodifications.xcu"), SETTINGS.encode())
-    return where
-
-
-def lock(where):
-    """Two of them cannot share a profile: the second waits for the first."""
-    import fcntl
-    import time
-    held = open(where + ".lock", "w")
-    while True:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return held
-        except BlockingIOError:
-            if document.left() < 3:
-                raise Fault("busy", "LibreOffice of this computer is busy with another document; try again") from None
-            time.sleep(0.1)
-
-
-def office(path, to, kind="", options=""):
-    """Path of what LibreOffice makes of a file."""
-    if not document.have("soffice"):
-        raise document.missing("soffice")
-    where = profile()
-    out = folder()
-    filters = {("csv", "csv"): ":Text - txt - csv (StarCalc):44,34,76,1"}
-    with lock(where):
-        run(["soffice", "-env:UserInstallation=file://" + where, "--headless", "--norestore", "--nologo", "--nodefault",
-             "--nolockcheck"] + (["--infilter=" + options] if options else []) +
-            ["--convert-to", to + filters.get((to, to), ""), "--outdir", out, path], path)
-    made = os.path.join(out, os.path.splitext(os.path.basename(path))[0] + "." + to)
-    if not os.path.exists(made) or os.path.samefile(made, path):
-        raise Fault("invalid", "LibreOffice cannot read %s: it is damaged, encrypted, or nothing that becomes %s" % (path, to))
-    if os.path.getsize(made) > 128 * MIB:
-        raise Fault("limit", "what LibreOffice makes of %s has %d MiB" % (path, os.path.getsize(made) // MIB))
-    return made
-
 
 def contents(path):
     with open(path, "rb") as f:
@@ -169,7 +109,7 @@ def render(request):
     import document_pdf
     shown = document.locate(request["path"])
     path = pdf_of(shown, document.sniff(shown))
-    count = int(document_pdf.info(path)["Pages"])
+    count = document_pdf.Pdf(path, {}).count
     wanted = spans(request.get("pages") or "1", count)
     numbers = [n for a, b in wanted for n in range(a, b + 1)]
     images, notes = [], []

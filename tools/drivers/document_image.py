@@ -92,14 +92,12 @@ def presentable(data):
         return kind, data, "%s, %d x %d pixels" % (kind, width, height) if width else kind
     thin = smaller_png(data) if kind == "image/png" else None
     if thin is None and have("soffice"):
-        import document_convert
+        from document_office import office
         source = os.path.join(folder(), "picture")
         with open(source, "wb") as f:
             f.write(data)
-        with open(document_convert.office(source, "pdf", "draw"), "rb") as f:
-            f.read(1)
-        run(["pdftoppm", "-png", "-singlefile", "-scale-to", str(EDGE), os.path.join(folder(), "picture.pdf"),
-             os.path.join(folder(), "shown")], "a picture")
+        run(["pdftoppm", "-png", "-singlefile", "-scale-to", str(EDGE), office(source, "pdf"), os.path.join(folder(), "shown")],
+            "a picture")
         with open(os.path.join(folder(), "shown.png"), "rb") as f:
             thin = f.read()
     if thin is None or len(thin) > BYTES_MAX:

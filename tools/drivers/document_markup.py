@@ -1,8 +1,9 @@
 """What pandoc makes of one markup or office text as another.
 
 Readers run with --sandbox.  Debian's pandoc cannot write office formats in it, because its templates
-are files; so what was read goes as a tree, from which everything that names a file or a site is
-taken out, to a second run that only writes."""
+are files.  So what was read goes as a tree, from which everything that names a file or a site is
+taken out, to a second run that only writes.  Markdown that names nothing takes one run.  (A filter in
+one run would come too late: pandoc fetches the pictures for an office format before it.)"""
 import json
 import os
 import re
@@ -16,6 +17,7 @@ IN = {"docx": "docx", "odt": "odt", "epub": "epub", "html": "html", "md": "markd
 OUT = {"docx": "docx", "odt": "odt", "epub": "epub", "html": "html", "md": "gfm+footnotes", "txt": "plain",
        "latex": "latex", "rtf": "rtf", "rst": "rst", "org": "org", "ipynb": "ipynb", "docbook": "docbook",
        "fb2": "fb2", "pptx": "pptx"}
+HEADS = ("title", "subtitle", "author", "date", "abstract", "lang", "keywords", "subject", "description")
 WITH_PICTURES = ("docx", "odt", "epub", "pptx", "html")
 
 
@@ -63,6 +65,11 @@ def confined(node, path, inside):
     return {key: confined(value, path, inside) for key, value in node.items()}
 
 
+def names_nothing(source):
+    """Markdown without a picture, markup of another kind, or a head of metadata."""
+    return not re.search(rb"!\[|<[A-Za-z!/?]|\\[A-Za-z]|\{=|^(?:---|\.\.\.)\s*$", source, re.M) and not source.startswith(b"%")
+
+
 def markup(path, kind, to):
     """The bytes of the other format."""
     out = os.path.join(folder(), "made." + to)
@@ -74,8 +81,11 @@ def markup(path, kind, to):
     if to in ("html", "epub"):
         writing += ["--metadata", "pagetitle=" + os.path.splitext(os.path.basename(path))[0]]
     files = ["--", with_heads(path) if kind == "odt" else path] if packed else []
-    if to in WITH_PICTURES:
+    if to in ("docx", "odt", "pptx") and kind in ("md", "txt") and names_nothing(source):
+        pandoc(reading + writing, path, stdin=source, sandbox=False)
+    elif to in WITH_PICTURES:
         tree = json.loads(pandoc(reading + ["-t", "json"] + files, path, stdin=source))
+        tree["meta"] = {k: v for k, v in tree["meta"].items() if k in HEADS}
         tree = confined(tree, path, unpacked(path) if packed else None)
         if to == "html":
             writing += ["--self-contained"]

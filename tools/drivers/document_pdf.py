@@ -12,10 +12,9 @@ OCR_PAGES = 3  # in one answer: a page takes seconds
 SCAN_TEXT = 12  # characters; a page with fewer has no text to speak of
 
 
-def info(path, first=1, last=1):
-    text = run(["pdfinfo", "-f", str(first), "-l", str(last), path], path, cap=4 << 20).decode("utf-8", "replace")
+def described(text, path):
     found = {}
-    for line in text.split("\n"):
+    for line in text.decode("utf-8", "replace").split("\n"):
         key, colon, value = line.partition(":")
         if colon:
             found[key.strip()] = value.strip()
@@ -24,18 +23,28 @@ def info(path, first=1, last=1):
     return found
 
 
+def info(path, first, last):
+    return described(run(["pdfinfo", "-f", str(first), "-l", str(last), path], path, cap=4 << 20), path)
+
+
 class Pdf:
     kind, label = "pdf", "page"
 
     def __init__(self, path, request):
         self.path = path
         self.markdown = request.get("format", "markdown") == "markdown"
-        self.known = None
+        self.known = self.asking = None
+
+    def ask(self):
+        """Have pdfinfo at work while something else is, if it was not asked about this file before."""
+        self.asking = document.Program(["pdfinfo", self.path], self.path, cap=4 << 20)
+        return self
 
     @property
     def info(self):
         if self.known is None:
-            self.known = info(self.path)
+            self.known = described(document.cached(self.path, "pdfinfo", lambda: (
+                self.asking or self.ask().asking).finish()), self.path)
         return self.known
 
     @property
@@ -77,14 +86,26 @@ class Pdf:
         budget[0] -= 1
         return "(scanned; recognised by tesseract, so mistakes are possible)\n" + self.recognised(page).strip()
 
+    def early(self, pages):
+        """{first page: its text} of what can be read before the number of pages is known."""
+        if not re.fullmatch(r"[1-9]\d{0,6}", pages) or document.kept(self.path, "pdfinfo"):
+            return {}
+        self.ask()
+        try:
+            return {int(pages): self.range_text(int(pages), int(pages))}
+        except Exception:
+            return {}  # it is told once more, or there is no such page
+
     def content(self, request, shown, offset):
+        known = self.early(request.get("pages") or "1-")
         wanted = spans(request["pages"], self.count) if request.get("pages") else [(1, self.count)]
         out, used, budget, final = [], 0, [OCR_PAGES], wanted[-1][1]
         for first, last in wanted:
             at = first
             while at <= last:
                 upto = min(last, at + AT_ONCE - 1)
-                texts = self.range_text(at, upto)
+                texts = known.pop(at, None) if upto == at else None
+                texts = texts or self.range_text(at, upto)
                 bare = any(len("".join(t.split())) < SCAN_TEXT for t in texts)
                 pictures = self.scanned(at, upto) if bare else ()
                 for page, text in enumerate(texts, at):
