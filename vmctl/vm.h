@@ -38,7 +38,8 @@ struct vm_spec {
     /* Descriptors in it are ours; QEMU's numbers are given here.  The three sockets are made here,
      * too. */
     struct argv_spec argv;
-    process_start_fn *start; /* NULL: process_start() */
+    process_start_fn *start;    /* NULL: process_start() */
+    struct cgroup_host *groups; /* where QEMU gets a group of its own; NULL: none */
     uid_t uid;               /* who QEMU is when the server is root, see struct process_plan */
     gid_t gid, extra_gid;
     const void *said; /* bytes that the guest's stream begins with; for a guest that has spoken */
@@ -79,6 +80,9 @@ int vm_take_stream(struct vm *vm);
 int vm_guest_end(const struct vm *vm);
 int vm_disk(const struct vm *vm);
 int vm_frozen(const struct vm *vm);
+
+/** What its control group counts, into those fields of *ret that it tells of: cpu, memory, peak. */
+void vm_usage(const struct vm *vm, struct computer_usage *ret);
 
 /** How often its kernel has killed a program because memory was short. */
 unsigned vm_oom_kills(struct vm *vm);

@@ -18,6 +18,7 @@ struct vm {
     struct loop *loop;      /* constant */
     struct process process; /* constant once started, as is qmp */
     struct qmp *qmp;
+    struct cgroup *group; /* constant until vm_free(), which takes it with `lock`; NULL: none */
     atomic_uint refs; /* the owner, the loop, and each handle */
 
     int disk, frozen;          /* constant once started */

@@ -197,6 +197,9 @@ NODISCARD bool computer_attach(struct computer *c, int stream, const struct wait
 NODISCARD bool computer_adopt(struct computer *c, const struct computer_spec *spec,
                               const struct computer_hooks *hooks, struct error *err);
 
+/** Nobody is told of what happens to it any more; waits for who is being told just now. */
+void computer_silence(struct computer *c);
+
 /** Report a refused system call: remembered, and passed to the hook. */
 void computer_report_refusal(struct computer *c, const char *name, const char *text, uint32_t pid);
 

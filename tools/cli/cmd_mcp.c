@@ -115,7 +115,8 @@ static bool on_option(void *arg, const char *name, const char *value, struct err
     else if (strcmp(name, "tools") == 0)
         return override(c->overrides, "access", "groups", split(value), err);
     else if (strcmp(name, "no-pool") == 0)
-        return override(c->overrides, "sandbox", "pool_size", json_integer(0), err);
+        return override(c->overrides, "sandbox", "pool_size", json_integer(0), err) &&
+               override(c->overrides, "vm", "pool_size", json_integer(0), err);
     else if (strcmp(name, "log") == 0)
         return override(c->overrides, "log", "level", json_string(value), err);
     return true;
