@@ -10,7 +10,7 @@
 
 #define MAKE_NS     (60 * CLOCK_NS_PER_S)
 #define SETTLE_NS   (200 * CLOCK_NS_PER_MS) /* a start takes a processor from who took the last one */
-#define TAKE_NS     (3 * CLOCK_NS_PER_S) /* should its QEMU not answer, another is made */
+#define TAKE_NS     (10 * CLOCK_NS_PER_S) /* should its QEMU not answer, another is made */
 #define TURN_NS     (100 * CLOCK_NS_PER_MS)
 #define MEMORY_EACH (64ull << 20) /* measured with 256 MiB: 45 */
 #define MEMORY_PART 4u            /* of a larger one's own that it has written to, at most */
