@@ -191,6 +191,7 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
 {
     const struct wait again = { .deadline_ns = clock_add_ns(clock_now_ns(), BACK_NS) };
     struct machine *m = machine_of(c);
+    struct guest *g = computer_guest(c);
     struct computer_usage usage;
     struct machine_watch *watch;
     struct vm *vm;
@@ -199,10 +200,21 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
         return error_set(err, ERR_UNSUPPORTED, "this server has no folder to put machines into");
     if (!fd_mkdirs(m->backend->state_dir, 0700, err) || !machine_bring_in(m, w, err))
         return false;
+    /* Nothing is said from here on: a QEMU that stands still reads its streams all the same, and
+     * what it has read after its state was saved would be lost with it.  An answer that is still to
+     * come would wait for somebody to bring the machine back. */
+    if (!m->paused && !guest_hold(g, w, err))
+        return error_prefix(err, "put the computer on disk");
+    if (computer_in_use(c)) {
+        guest_release(g);
+        return (m->paused || guest_set_time(g, clock_wall_ns(), w, err)) &&
+               error_set(err, ERR_BUSY, "the computer is in use again");
+    }
     if (!move_out(m, &watch, w, err)) {
         close_files(m);
-        if (!m->paused && vm_state(m->vm) == VM_PREPARED && vm_run(m->vm, &again, NULL))
-            (void)!guest_set_time(computer_guest(c), clock_wall_ns(), &again, NULL);
+        guest_release(g);
+        if (!m->paused && (vm_state(m->vm) != VM_PREPARED || vm_run(m->vm, &again, NULL)))
+            (void)!guest_set_time(g, clock_wall_ns(), &again, NULL);
         return error_prefix(err, "put the computer on disk");
     }
     pthread_mutex_lock(&m->lock);
@@ -215,6 +227,7 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
     loop_post(watch->loop, &watch->begin, on_begin);
     pthread_mutex_unlock(&m->lock);
     vm_free(vm);
+    guest_release(g);
     return true;
 }
 

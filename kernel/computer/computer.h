@@ -153,6 +153,9 @@ NODISCARD bool computer_checkpoint(struct computer *c, const char *id, const str
 NODISCARD bool computer_usage(struct computer *c, struct computer_usage *ret, struct error *err);
 NODISCARD bool computer_swap_out(struct computer *c, const struct wait *w, struct error *err);
 bool computer_is_swapped(struct computer *c);
+
+/** Others hold references than who keeps it and the caller: somebody's call is going on in it. */
+bool computer_in_use(struct computer *c);
 void computer_strikes(struct computer *c, struct computer_strikes *ret);
 void computer_destroy(struct computer *c);
 
