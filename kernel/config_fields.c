@@ -293,8 +293,9 @@ static const struct json_field agent_entry_fields[] = {
 static const struct json_field access_fields[] = {
     { .name = "groups",
       .description =
-          "The families of tools that are offered, such as computer, terminal, code and file.  "
-          "None: all.",
+          "The families of tools that are offered: computer, terminal, code, file, browser, "
+          "document, desktop, memory, storage, llm, agent, or all.  None: all, and the last four "
+          "are left out of the list that a model is shown.",
       .kind = JSON_KIND_STRINGS,
       .offset = AT(access, groups),
       .max = MAX_FOLDERS },

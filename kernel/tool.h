@@ -72,7 +72,7 @@ struct toolset {
     const char *name; /* "terminal" */
     const struct tool *tools;
     size_t count;
-    bool asked; /* offered only when it is named */
+    bool unlisted; /* answers, but is in the list only when it is named */
 };
 
 /** What a front end can be asked on behalf of the agent while a call runs. */

@@ -13,6 +13,8 @@ struct toolmgr {
     const struct tool **listed; /* in order of registration */
     const struct tool **sorted; /* by name, for looking up */
     size_t count;
+    size_t shown; /* the first ones of @listed, once @ended */
+    bool ended;
 };
 
 struct toolmgr *toolmgr_new(struct error *err)
@@ -165,6 +167,18 @@ const struct tool *toolmgr_find(const struct toolmgr *m, const char *name)
 size_t toolmgr_count(const struct toolmgr *m)
 {
     return m->count;
+}
+
+void toolmgr_end_list(struct toolmgr *m)
+{
+    if (!m->ended)
+        m->shown = m->count;
+    m->ended = true;
+}
+
+size_t toolmgr_listed(const struct toolmgr *m)
+{
+    return m->ended ? m->shown : m->count;
 }
 
 const struct tool *toolmgr_at(const struct toolmgr *m, size_t index)

@@ -18,4 +18,9 @@ DEFINE_CLEANUP(struct toolmgr, toolmgr_free)
 NODISCARD bool toolmgr_add(struct toolmgr *m, const struct toolset *set, struct error *err);
 const struct tool *toolmgr_find(const struct toolmgr *m, const char *name);
 size_t toolmgr_count(const struct toolmgr *m);
+
+/** What is added from now on is found, but not among the first toolmgr_listed() ones, which a model
+ *  is shown. */
+void toolmgr_end_list(struct toolmgr *m);
+size_t toolmgr_listed(const struct toolmgr *m);
 const struct tool *toolmgr_at(const struct toolmgr *m, size_t index);

@@ -77,6 +77,9 @@ bool revision_judge(const struct revision_legacy *legacy, const struct jsonrpc *
 bool revision_initialize(struct revision_legacy *legacy, const json_t *params,
                          const char *instructions, struct buf *out, const char **ret_text);
 
+/** In the _meta of tools/list, true: those too that answer programs and are not shown to models. */
+#define REVISION_ALL_TOOLS "aios/all"
+
 /** Modern `server/discover`: the result object. */
 bool revision_discover(const char *instructions, struct buf *out);
 

@@ -66,11 +66,11 @@ static bool put_tool(struct buf *out, const struct tool *tool, const struct revi
     return buf_append_char(out, '}') && !out->failed;
 }
 
-/* The tools [from, from + SERVER_PAGE_TOOLS) and the cursor after them. */
-static bool put_page(struct mcp_server *s, const struct revision *r, size_t from, struct buf *out)
+/* The tools [from, from + SERVER_PAGE_TOOLS) of the first @count, and the cursor after them. */
+static bool put_page(struct mcp_server *s, const struct revision *r, size_t from, size_t count,
+                     struct buf *out)
 {
     const struct toolmgr *tools = kernel_tools(s->options.kernel);
-    size_t count = toolmgr_count(tools);
     size_t to = MIN(count, from + SERVER_PAGE_TOOLS);
 
     revision_open_result(r, out);
@@ -89,9 +89,8 @@ static bool put_page(struct mcp_server *s, const struct revision *r, size_t from
 }
 
 /* The place that our own cursor names; an empty one is the beginning. */
-static bool parse_cursor(struct mcp_server *s, const json_t *cursor, size_t *ret_from)
+static bool parse_cursor(const json_t *cursor, size_t count, size_t *ret_from)
 {
-    size_t count = toolmgr_count(kernel_tools(s->options.kernel));
     const char *text = json_string_value(cursor);
     unsigned long from;
     char *end;
@@ -122,16 +121,19 @@ void server_list_tools(struct mcp_server *s, const struct jsonrpc *m, const stru
     struct buf *page = &s->tools[shape_of(r)];
     CLEANUP(buf_fini) struct buf later = BUF_INIT;
     size_t begin = server_compose(s);
+    const json_t *asked = json_object_get(json_object_get(m->params, "_meta"), REVISION_ALL_TOOLS);
+    const struct toolmgr *tools = kernel_tools(s->options.kernel);
+    size_t count = json_is_true(asked) ? toolmgr_count(tools) : toolmgr_listed(tools);
     size_t from;
 
-    if (!parse_cursor(s, json_object_get(m->params, "cursor"), &from)) {
+    if (!parse_cursor(json_object_get(m->params, "cursor"), count, &from)) {
         server_refuse(s, m->id, JSONRPC_INVALID_PARAMS,
                       "params.cursor is not one that tools/list gave; leave it out to begin again");
         return;
     }
-    if (from > 0)
+    if (from > 0 || json_is_true(asked))
         page = &later;
-    if (page->len == 0 && !put_page(s, r, from, page)) {
+    if (page->len == 0 && !put_page(s, r, from, count, page)) {
         buf_fini(page);
         buf_init(page, 0);
         server_refuse(s, m->id, JSONRPC_INTERNAL_ERROR, "out of memory for the list of tools");

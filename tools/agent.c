@@ -209,4 +209,6 @@ static const struct tool tools[] = {
       .handler = agent_context },
 };
 
-const struct toolset toolset_agent = { .name = "agent", .tools = tools, .count = ARRAY_LEN(tools) };
+const struct toolset toolset_agent = {
+    .name = "agent", .tools = tools, .count = ARRAY_LEN(tools), .unlisted = true
+};

@@ -309,6 +309,6 @@ static const struct tool tools[] = {
       .handler = browser_act },
 };
 
-const struct toolset toolset_browser_act = {
-    .name = "browser", .tools = tools, .count = ARRAY_LEN(tools), .asked = true
-};
+const struct toolset toolset_browser_act = { .name = "browser",
+                                             .tools = tools,
+                                             .count = ARRAY_LEN(tools) };

@@ -73,16 +73,31 @@ static struct browser_tab *tab_of_locked(struct browser *b, const char *session)
 
 /* ---- tabs come and go ---- */
 
-static void set_up(struct browser *b, const char *session, bool page)
+/* Frames of other processes, workers of a page, and service workers it comes under. */
+static void attach_inner(struct cdp *cdp, const char *session)
 {
-    struct cdp *cdp = b->cdp;
+    cdp_post(cdp, session, "Target.setAutoAttach",
+             json_pack("{s:b,s:b,s:b,s:[{s:s},{s:s},{s:s}]}", "autoAttach", 1,
+                       "waitForDebuggerOnStart", 1, "flatten", 1, "filter", "type", "iframe",
+                       "type", "worker", "type", "service_worker"));
+    cdp_post(cdp, session, "Runtime.runIfWaitingForDebugger", NULL);
+}
 
-    cdp_post(cdp, session, "Page.enable", NULL);
+static void record(struct cdp *cdp, const char *session)
+{
     cdp_post(cdp, session, "Runtime.enable", NULL);
     cdp_post(cdp, session, "Log.enable", NULL);
     cdp_post(
         cdp, session, "Network.enable",
         json_pack("{s:i,s:i}", "maxTotalBufferSize", 16 << 20, "maxResourceBufferSize", 4 << 20));
+}
+
+static void set_up(struct browser *b, const char *session, bool page)
+{
+    struct cdp *cdp = b->cdp;
+
+    cdp_post(cdp, session, "Page.enable", NULL);
+    record(cdp, session);
     cdp_post(cdp, session, "Page.setInterceptFileChooserDialog", json_pack("{s:b}", "enabled", 1));
     if (page) {
         cdp_post(cdp, session, "Page.setLifecycleEventsEnabled", json_pack("{s:b}", "enabled", 1));
@@ -92,10 +107,7 @@ static void set_up(struct browser *b, const char *session, bool page)
                  json_pack("{s:i,s:i,s:i,s:b}", "width", BROWSER_WIDTH, "height", BROWSER_HEIGHT,
                            "deviceScaleFactor", 1, "mobile", 0));
     }
-    cdp_post(cdp, session, "Target.setAutoAttach",
-             json_pack("{s:b,s:b,s:b,s:[{s:s}]}", "autoAttach", 1, "waitForDebuggerOnStart", 1,
-                       "flatten", 1, "filter", "type", "iframe"));
-    cdp_post(cdp, session, "Runtime.runIfWaitingForDebugger", NULL);
+    attach_inner(cdp, session);
 }
 
 static struct browser_tab *tab_new(struct browser *b, const char *session, const json_t *info)
@@ -146,10 +158,11 @@ static void on_page(struct browser *b, const char *session, const json_t *info)
              json_pack("{s:s}", "targetId", text_of(info, "targetId")));
 }
 
-static void on_frame(struct browser *b, const char *parent, const char *session, const json_t *info)
+/* A frame of another process, or a worker. */
+static void on_inner(struct browser *b, const char *parent, const char *session, const json_t *info)
 {
+    bool worker = strcmp(text_of(info, "type"), "iframe") != 0, kept = false;
     struct browser_tab *tab;
-    bool kept = false;
 
     pthread_mutex_lock(&b->lock);
     tab = tab_of_locked(b, parent);
@@ -162,13 +175,17 @@ static void on_frame(struct browser *b, const char *parent, const char *session,
         browser_copy(s->target, sizeof s->target, json_object_get(info, "targetId"));
         browser_copy(s->parent_frame, sizeof s->parent_frame,
                      json_object_get(info, "parentFrameId"));
+        s->worker = worker;
         kept = true;
     }
     pthread_mutex_unlock(&b->lock);
-    if (kept)
+    if (kept && !worker) {
         set_up(b, session, false);
-    else
-        cdp_post(b->cdp, session, "Runtime.runIfWaitingForDebugger", NULL);
+        return;
+    }
+    if (kept)
+        record(b->cdp, session);
+    attach_inner(b->cdp, session);
 }
 
 static void on_attached(struct browser *b, const char *parent, const json_t *params)
@@ -180,8 +197,8 @@ static void on_attached(struct browser *b, const char *parent, const json_t *par
         return;
     if (!strcmp(type, "page") && !*parent)
         on_page(b, session, info);
-    else if (!strcmp(type, "iframe"))
-        on_frame(b, parent, session, info);
+    else if (!strcmp(type, "iframe") || !strcmp(type, "worker") || !strcmp(type, "service_worker"))
+        on_inner(b, parent, session, info);
     else
         cdp_post(b->cdp, session, "Runtime.runIfWaitingForDebugger", NULL);
 }
@@ -343,7 +360,9 @@ static void on_context(struct browser_tab *tab, const char *session, const char 
 static void on_tab_locked(struct browser_tab *tab, const char *session, const char *method,
                           const json_t *params)
 {
-    if (browser_record_locked(tab, session, method, params))
+    const struct browser_session *inner = session_find(tab, session);
+
+    if (browser_record_locked(tab, session, method, params) || (inner && inner->worker))
         return;
     if (!strncmp(method, "Runtime.executionContext", 24))
         on_context(tab, session, method, params);

@@ -129,7 +129,7 @@ bool browser_frames(struct browser_tab *tab, struct browser_frames *ret, const s
         pthread_mutex_unlock(&tab->browser->lock);
     }
     for (unsigned i = 0; ok && i < BROWSER_SESSIONS_MAX; i++)
-        if (sessions[i].id[0])
+        if (sessions[i].id[0] && !sessions[i].worker)
             ok = add_session(tab, &sessions[i], &frames, w, err);
     free(sessions);
     if (ok && frames.count == 0)

@@ -25,7 +25,7 @@
 #define BROWSER_CONSOLE_MAX   200u /* messages kept per tab */
 #define BROWSER_NETWORK_MAX   300u /* requests kept per tab */
 #define BROWSER_TEXT_MAX      1000u
-#define BROWSER_SESSIONS_MAX  64u /* frames of other processes, per tab */
+#define BROWSER_SESSIONS_MAX  64u /* frames of other processes and workers, per tab */
 #define BROWSER_WORLDS_MAX    128u
 #define BROWSER_DOWNLOADS_MAX 32u
 
@@ -83,6 +83,7 @@ struct browser_session {
     char id[BROWSER_ID_MAX + 1]; /* "": free */
     char target[BROWSER_ID_MAX + 1];
     char parent_frame[BROWSER_ID_MAX + 1];
+    bool worker; /* of a page, or a service worker: no frame, but it logs and asks the network */
 };
 
 struct browser_world {

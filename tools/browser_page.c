@@ -74,7 +74,17 @@ struct arrival {
     const struct browser_mark *mark;
     int wait_for;
     bool within; /* no new document is expected */
+    /* Of the document that is expected; "": any new one.  One that was under way before may still
+     * come first, such as what a browser shows when a page could not be opened. */
+    char loader[BROWSER_ID_MAX + 1];
 };
+
+static bool is_expected(const struct browser_tab *tab, const struct arrival *a)
+{
+    uint64_t newer = tab->document - a->mark->document;
+
+    return newer && (!a->loader[0] || !strcmp(tab->loader, a->loader) || newer > 1);
+}
 
 static bool arrived(struct browser_tab *tab, void *arg)
 {
@@ -84,7 +94,7 @@ static bool arrived(struct browser_tab *tab, void *arg)
         return true;
     if (a->within)
         return tab->browser->seq > a->mark->seq;
-    if (tab->document == a->mark->document)
+    if (!is_expected(tab, a))
         return false;
     return a->wait_for == BROWSER_WAIT_NONE ||
            (a->wait_for == BROWSER_WAIT_CONTENT && tab->content) || tab->loaded;
@@ -206,6 +216,7 @@ bool browser_go(struct tool_call *call, struct browser_tab *tab, const char *url
         return false;
     }
     browser_copy(why, sizeof why, json_object_get(answer, "errorText"));
+    browser_copy(a.loader, sizeof a.loader, json_object_get(answer, "loaderId"));
     a.within = json_object_get(answer, "frameId") && !json_object_get(answer, "loaderId");
     json_decref(answer);
     if (!strcmp(why, "net::ERR_ABORTED")) {

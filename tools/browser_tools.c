@@ -52,6 +52,6 @@ static const struct tool tools[] = {
       .handler = browser_network },
 };
 
-const struct toolset toolset_browser = {
-    .name = "browser", .tools = tools, .count = ARRAY_LEN(tools), .asked = true
-};
+const struct toolset toolset_browser = { .name = "browser",
+                                         .tools = tools,
+                                         .count = ARRAY_LEN(tools) };

@@ -478,6 +478,4 @@ static const struct tool tools[] = {
       .handler = desktop_handler },
 };
 
-const struct toolset toolset_desktop = {
-    .name = "desktop", .tools = tools, .count = ARRAY_LEN(tools), .asked = true
-};
+const struct toolset toolset_desktop = { "desktop", tools, ARRAY_LEN(tools) };

@@ -259,6 +259,6 @@ static const struct tool tools[] = {
       .handler = document_edit },
 };
 
-const struct toolset toolset_document = {
-    .name = "document", .tools = tools, .count = ARRAY_LEN(tools), .asked = true
-};
+const struct toolset toolset_document = { .name = "document",
+                                          .tools = tools,
+                                          .count = ARRAY_LEN(tools) };

@@ -12,5 +12,5 @@ add_fuzz_target(document_answer tools)
 if(BUILD_TESTING)
   add_test(NAME unit.document_driver
     COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/unit/test_document_driver.py)
-  set_tests_properties(unit.document_driver PROPERTIES LABELS unit TIMEOUT 120)
+  set_tests_properties(unit.document_driver PROPERTIES LABELS unit TIMEOUT 600)
 endif()

@@ -380,4 +380,6 @@ static const struct tool tools[] = {
       .handler = llm_query_tool },
 };
 
-const struct toolset toolset_llm = { .name = "llm", .tools = tools, .count = ARRAY_LEN(tools) };
+const struct toolset toolset_llm = {
+    .name = "llm", .tools = tools, .count = ARRAY_LEN(tools), .unlisted = true
+};

@@ -368,4 +368,6 @@ static const struct tool tools[] = {
       .handler = memory_delete_tool },
 };
 
-const struct toolset toolset_memory = { "memory", tools, ARRAY_LEN(tools) };
+const struct toolset toolset_memory = {
+    .name = "memory", .tools = tools, .count = ARRAY_LEN(tools), .unlisted = true
+};

@@ -588,4 +588,6 @@ static bool is_delete(const struct tool_call *call)
     return call->tool->fields == delete_fields;
 }
 
-const struct toolset toolset_storage = { "storage", tools, ARRAY_LEN(tools) };
+const struct toolset toolset_storage = {
+    .name = "storage", .tools = tools, .count = ARRAY_LEN(tools), .unlisted = true
+};

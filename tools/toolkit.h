@@ -23,8 +23,9 @@ extern const struct toolset toolset_llm;
 extern const struct toolset toolset_agent;
 extern const struct toolset toolset_desktop;
 
-/** Register the families named in @groups (array of strings; NULL: all but those that want to be
- *  named).  ERR_INVALID names an unknown one and lists those that exist. */
+/** Register the families named in @groups (array of strings; "all" names each).  NULL registers
+ * all, and lists those that are not `unlisted`.  ERR_INVALID names an unknown one and lists those
+ * that exist. */
 NODISCARD bool toolset_register(struct toolmgr *tools, const json_t *groups, struct error *err);
 
 /** The optional argument that every tool with a computer has. */

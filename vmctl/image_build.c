@@ -411,7 +411,7 @@ static json_t *describe(const struct work *w, struct error *err)
     if (!status)
         return NULL;
     if (!about || !versions || !add_versions(versions, status) ||
-        json_object_update_missing(about, w->recipe.machine) != 0) {
+        json_object_update(about, w->recipe.machine) != 0) {
         error_set(err, ERR_NOMEM, "the record of an image");
         return NULL;
     }

@@ -2,6 +2,8 @@
  * A machine that is out has no QEMU.  Its state is in a file without a name, and its end of the
  * guest's stream stays open here, so that nothing that either side has written is lost: what the
  * client writes meanwhile waits in the socket, is noticed there, and brings the machine back.
+ * QEMU reads the socket of a halted machine too: what it read while the state is written would be
+ * lost, so the client is made to hold until it is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -180,7 +182,10 @@ static bool move_out(struct machine *m, struct machine_watch **ret_watch, const 
     *ret_watch = watch_new(m, m->end, err);
     if (!*ret_watch)
         return false;
-    if (vm_halt(m->vm, w, err) && machine_state_save(m->vm, m->state, w, err))
+    /* Whoever waits for an answer by then would wait for somebody to bring the machine back. */
+    if ((m->paused || guest_hold(computer_guest(&m->base), w, err)) &&
+        (!computer_in_use(&m->base) || error_set(err, ERR_BUSY, "the computer is in use again")) &&
+        vm_halt(m->vm, w, err) && machine_state_save(m->vm, m->state, w, err))
         return true;
     (*ret_watch)->refs = 1; /* the loop has not heard of it */
     watch_unref(*ret_watch);
@@ -191,7 +196,6 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
 {
     const struct wait again = { .deadline_ns = clock_add_ns(clock_now_ns(), BACK_NS) };
     struct machine *m = machine_of(c);
-    struct guest *g = computer_guest(c);
     struct computer_usage usage;
     struct machine_watch *watch;
     struct vm *vm;
@@ -200,21 +204,12 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
         return error_set(err, ERR_UNSUPPORTED, "this server has no folder to put machines into");
     if (!fd_mkdirs(m->backend->state_dir, 0700, err) || !machine_bring_in(m, w, err))
         return false;
-    /* Nothing is said from here on: a QEMU that stands still reads its streams all the same, and
-     * what it has read after its state was saved would be lost with it.  An answer that is still to
-     * come would wait for somebody to bring the machine back. */
-    if (!m->paused && !guest_hold(g, w, err))
-        return error_prefix(err, "put the computer on disk");
-    if (computer_in_use(c)) {
-        guest_release(g);
-        return (m->paused || guest_set_time(g, clock_wall_ns(), w, err)) &&
-               error_set(err, ERR_BUSY, "the computer is in use again");
-    }
     if (!move_out(m, &watch, w, err)) {
         close_files(m);
-        guest_release(g);
+        guest_release(computer_guest(c));
+        /* What is said to it ends its silence. */
         if (!m->paused && (vm_state(m->vm) != VM_PREPARED || vm_run(m->vm, &again, NULL)))
-            (void)!guest_set_time(g, clock_wall_ns(), &again, NULL);
+            (void)!guest_set_time(computer_guest(c), clock_wall_ns(), &again, NULL);
         return error_prefix(err, "put the computer on disk");
     }
     pthread_mutex_lock(&m->lock);
@@ -227,7 +222,7 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
     loop_post(watch->loop, &watch->begin, on_begin);
     pthread_mutex_unlock(&m->lock);
     vm_free(vm);
-    guest_release(g);
+    guest_release(computer_guest(c));
     return true;
 }
 

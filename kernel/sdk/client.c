@@ -209,13 +209,15 @@ static bool send_message(struct aios *a, json_t *message, int64_t deadline_ms,
 
 /* ---- requests ---- */
 
-/* @params (taken) with what every request carries; NULL without memory. */
+/* @params (taken) with what every request carries beside its own _meta; NULL without memory. */
 static json_t *with_meta(json_t *params)
 {
     json_t *meta = json_pack("{s:s, s:{}, s:{s:s, s:s}}", META "protocolVersion", REVISION,
                              META "clientCapabilities", META "clientInfo", "name", "libaios",
                              "version", AIOS_VERSION);
-    bool ok = meta && params && json_object_set(params, "_meta", meta) == 0;
+    json_t *own = json_object_get(params, "_meta");
+    bool ok = meta && params && (!own || json_object_update(meta, own) == 0) &&
+              json_object_set(params, "_meta", meta) == 0;
 
     json_decref(meta);
     if (ok)

@@ -6,6 +6,7 @@
 #include "kernel/sdk/sdk.h"
 
 #define PAGES_MAX    1000
+#define ALL_TOOLS    "aios/all" /* in _meta: those too that a server does not show to models */
 #define HANDLE_BYTES 65
 
 /* ---- JSON ---- */
@@ -136,7 +137,7 @@ static bool add_tools(json_t *list, const json_t *page, const char *prefix, stru
 static bool add_page(struct aios *a, json_t *list, const char *prefix, json_t **cursor,
                      struct aios_error *err)
 {
-    json_t *params = json_object(), *page;
+    json_t *params = json_pack("{s:{s:b}}", "_meta", ALL_TOOLS, 1), *page;
     bool ok;
 
     if (!params || (*cursor && json_object_set(params, "cursor", *cursor) < 0)) {

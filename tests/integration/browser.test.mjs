@@ -20,6 +20,12 @@ PAGES = {
              'h.attachShadow({mode: "open"}).innerHTML = "<p>in the shadow</p>"</script>',
   '/leave': '<title>Leave</title><script>onbeforeunload = (e) => { e.preventDefault(); return "x" }'
             '</script>',
+  '/workers': '<title>Workers</title><script>const w = new Worker("/worker.js");'
+              'w.onmessage = (e) => document.body.append(e.data);'
+              'navigator.serviceWorker.register("/service.js");'
+              'navigator.serviceWorker.ready.then(() => document.body.append(" served"))</script>',
+  '/media': '<title>Media</title><audio controls aria-label=Song src=/song></audio>'
+            '<video controls width=200 height=100></video><p>below</p>',
   '/long': '<title>Long</title><div style="height:5000px;background:linear-gradient(red,blue)">',
 }
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,6 +36,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     body = PAGES.get(path)
     if path == '/redirect': status, body, more = 302, '', [('Location', '/two')]
     elif path == '/tick': body = 'tick'
+    elif path == '/worker.js':
+      body, kind = 'console.log("from the worker"); fetch("/tick?worker").then((r) => r.text()).then((t) => postMessage("worker got " + t))', 'text/javascript'
+    elif path == '/service.js':
+      body, kind = ('onactivate = (e) => e.waitUntil(clients.claim()); onfetch = (e) => { if (e.request.url.endsWith("/by-worker")) '
+        '{ console.log("service asked"); e.respondWith(fetch("/tick?service").then(() => new Response("from the service worker"))) } }', 'text/javascript')
     elif path == '/hang': time.sleep(600)
     elif path == '/set': body, more = 'set', [('Set-Cookie', 'who=' + query + '; Max-Age=999999')]
     elif path == '/get': body = 'cookie: ' + str(self.headers.get('Cookie'))
@@ -203,6 +214,26 @@ test('keeps the console and the network', () => withSite(async ({ say, fails }) 
   assert.match(await fails('browser_network', { body: 99999 }), /no body/);
   await say('browser_evaluate', { expression: 'for (let i = 0; i < 1000; i++) console.log("flood " + i); 1' });
   assert.match(await say('browser_console', { since }), /older ones are no longer kept/);
+}));
+
+test('workers and service workers log and fetch as pages do', () => withSite(async ({ say }) => {
+  await say('browser_navigate', { url: `${URL}/workers` });
+  await say('browser_wait', { text: 'worker got tick' });
+  await say('browser_wait', { text: 'served' });
+  assert.match(await say('browser_console', {}), /log: from the worker \(http:\/\/localhost:8000\/worker\.js:1\)/);
+  assert.match(await say('browser_network', { filter: 'worker' }), /GET 200 .*\/tick\?worker\n/);
+  const asked = await say('browser_evaluate', { expression: `await new Promise((done) => navigator.serviceWorker.controller
+    ? done() : navigator.serviceWorker.addEventListener("controllerchange", done));
+    await fetch("/by-worker").then((r) => r.text())` });
+  assert.match(asked, /from the service worker/);
+  await until(() => say('browser_network', { filter: 'service' }), (text) => /GET 200 .*\/tick\?service\n/.test(text),
+    'what the service worker fetched');
+  assert.match(await say('browser_console', {}), /log: service asked/);
+}));
+
+test('media without sound or picture hold nothing up', () => withSite(async ({ say }) => {
+  assert.match(await say('browser_navigate', { url: `${URL}/media`, wait: 'idle' }), /Media/);
+  assert.match(await say('browser_snapshot', {}), /below/);
 }));
 
 test('pictures fit, and their scale is told; a page becomes a PDF', () => withSite(async ({ call, say, fails }) => {

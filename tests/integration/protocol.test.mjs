@@ -196,6 +196,8 @@ test('lists tools whole, in a fixed order, small, and portable', async () => {
   assert.deepEqual(first, second);
   const { tools } = first.result;
   assert.ok(tools.length >= 15 && tools.length <= 30, String(tools.length));
+  const families = new Set(tools.map((tool) => tool.name.split('_')[0]));
+  assert.deepEqual([...families], ['computer', 'terminal', 'code', 'file', 'browser', 'document', 'desktop']);
   assert.ok(JSON.stringify(first.result).length <= 24 * 1024, String(JSON.stringify(first.result).length));
   for (const tool of tools) {
     assert.match(tool.name, /^[a-z_]{1,64}$/);
@@ -284,6 +286,25 @@ test('offers only the groups that were asked for', async () => {
   const names = (await raw.request('tools/list', {})).result.tools.map((tool) => tool.name);
   assert.ok(names.every((name) => /^(computer|file)_/.test(name)), names.join());
   await raw.close();
+});
+
+test('what is for programs answers them, and is listed for models when it is named', async () => {
+  const names = async (args, params) => {
+    const raw = new Raw({ args });
+    await raw.initialize();
+    const list = (await raw.request('tools/list', params)).result.tools.map((tool) => tool.name);
+    if (!args.includes('computer')) assert.equal((await raw.call('memory_search', { text: 'x' })).isError, undefined);
+    await raw.close();
+    return list;
+  };
+  const usual = await names([], {});
+  assert.ok(!usual.includes('memory_save') && !usual.includes('agent_status'), usual.join());
+  const all = await names([], { _meta: { 'aios/all': true } });
+  assert.deepEqual(all.slice(0, usual.length), usual);
+  for (const name of ['memory_save', 'storage_put', 'llm_query', 'agent_context']) assert.ok(all.includes(name), name);
+  assert.deepEqual(await names(['--tools', 'all'], {}), all);
+  assert.deepEqual(await names(['--tools', 'computer'], { _meta: { 'aios/all': true } }),
+    usual.filter((name) => name.startsWith('computer_')));
 });
 
 test('transfers files only through open folders, and never through a link out of them', async () => {

@@ -472,7 +472,9 @@ static void tools_of_all_pages_are_listed(void **state)
                               "\"object\"}},{\"name\":\"a_y\"}]");
     free(list);
     DISCONNECT(a);
-    assert_contains(fake.lines[2], "\"params\":{\"cursor\":\"p2\",");
+    assert_contains(fake.lines[1], "\"aios/all\":true");
+    assert_contains(fake.lines[2], "\"aios/all\":true");
+    assert_contains(fake.lines[2], "\"cursor\":\"p2\"}");
 }
 
 static void a_second_page_that_fails_fails_all(void **state)

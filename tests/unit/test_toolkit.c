@@ -311,9 +311,9 @@ static void registers_the_groups_that_are_wanted(void **state)
         const char *groups; /* JSON; NULL for the usual ones */
         const char *has, *lacks;
     } rows[] = {
-        { NULL, "code_run", "browser_navigate" }, /* which wants to be named */
-        { NULL, "memory_save", "document_read" },
-        { NULL, "computer_create", "desktop" },
+        { "[\"all\"]", "browser_navigate", "no_such_tool" },
+        { "[\"all\"]", "agent_status", "no_such_tool" },
+        { "[\"file\",\"all\"]", "memory_save", "no_such_tool" },
         { "[\"browser\"]", "browser_navigate", "code_run" },
         { "[\"browser\"]", "browser_act", "document_read" },
         { "[\"document\",\"desktop\"]", "desktop", "browser_act" },
@@ -336,6 +336,47 @@ static void registers_the_groups_that_are_wanted(void **state)
     }
 }
 
+static bool is_listed(const struct toolmgr *tools, const char *name)
+{
+    for (size_t i = 0; i < toolmgr_listed(tools); i++)
+        if (!strcmp(toolmgr_at(tools, i)->name, name))
+            return true;
+    return false;
+}
+
+static void shows_models_what_they_use(void **state)
+{
+    static const struct {
+        const char *groups; /* JSON; NULL for none named */
+        const char *name;
+        bool listed;
+    } rows[] = {
+        { NULL, "computer_create", true },
+        { NULL, "browser_navigate", true },
+        { NULL, "document_edit", true },
+        { NULL, "desktop", true },
+        { NULL, "memory_save", false },
+        { NULL, "storage_put", false },
+        { NULL, "llm_query", false },
+        { NULL, "agent_status", false },
+        { "[\"memory\"]", "memory_save", true },
+        { "[\"all\"]", "llm_query", true },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(json_freep)
+        json_t *groups = rows[i].groups ? json_loads(rows[i].groups, 0, NULL) : NULL;
+        struct error err = ERROR_INIT;
+        CLEANUP(toolmgr_freep) struct toolmgr *tools = toolmgr_new(&err);
+
+        assert_ok(tools, err);
+        assert_ok(toolset_register(tools, groups, &err), err);
+        assert_true(toolmgr_find(tools, rows[i].name));
+        assert_int_equal(is_listed(tools, rows[i].name), rows[i].listed);
+    }
+}
+
 static void names_the_groups_when_one_is_unknown(void **state)
 {
     static const char *const groups[] = { "[\"files\"]", "[\"computer\",\"\"]", "[7]", "[null]" };
@@ -351,7 +392,7 @@ static void names_the_groups_when_one_is_unknown(void **state)
         assert_code(err, ERR_INVALID);
         assert_contains(err.text,
                         "computer, terminal, code, file, browser, document, desktop, memory, "
-                        "storage, llm, agent");
+                        "storage, llm, agent, or all");
         assert_int_equal(toolmgr_count(tools), 0);
     }
 }
@@ -370,6 +411,7 @@ int main(void)
         cmocka_unit_test(an_environment_is_bounded),
         cmocka_unit_test(lists_are_borrowed_strings),
         cmocka_unit_test(registers_the_groups_that_are_wanted),
+        cmocka_unit_test(shows_models_what_they_use),
         cmocka_unit_test(names_the_groups_when_one_is_unknown),
     };
 

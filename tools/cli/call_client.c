@@ -16,6 +16,7 @@
 #define MESSAGE_MAX LIMIT_MCP_OUT_BYTES
 #define PIECE       (64u << 10)
 #define PAGES_MAX   1000u
+#define ALL_TOOLS   "aios/all" /* in _meta: our own server lists those too that are for programs */
 #define NO_METHOD   (-32601)
 #define BAD_PARAMS  (-32602)
 
@@ -248,15 +249,16 @@ void call_client_free(struct call_client *c)
 json_t *call_client_tools(struct call_client *c, int64_t deadline_ns, struct error *err)
 {
     json_t *all = json_array();
-    json_t *params = NULL;
+    json_t *params = json_pack("{s:{s:b}}", "_meta", ALL_TOOLS, 1);
 
-    for (unsigned page = 0; all && page < PAGES_MAX; page++) {
+    for (unsigned page = 0; all && params && page < PAGES_MAX; page++) {
         json_t *result = call_client_request(c, "tools/list", params, deadline_ns, err);
         const char *cursor = json_string_value(json_object_get(result, "nextCursor"));
         bool ok = result && json_array_extend(all, json_object_get(result, "tools")) == 0;
         bool last = !cursor;
 
-        params = ok && cursor ? json_pack("{s:s}", "cursor", cursor) : NULL;
+        params = ok && cursor ? json_pack("{s:s, s:{s:b}}", "cursor", cursor, "_meta", ALL_TOOLS, 1)
+                              : NULL;
         if (result && !ok)
             error_set(err, ERR_PROTOCOL, "the server's list of tools is no list");
         json_decref(result);

@@ -370,6 +370,53 @@ static void out_on_disk_it_comes_back_with_the_next_byte(void **state)
     computer_unref(c);
 }
 
+struct chatter {
+    struct guest *g;
+    atomic_bool stop;
+    atomic_uint answers;
+    bool ok;
+    struct error err;
+};
+
+static void *chat(void *arg)
+{
+    struct chatter *c = arg;
+
+    c->ok = true;
+    while (c->ok && !atomic_load(&c->stop)) {
+        struct wait w = patience();
+
+        c->ok = guest_ping(c->g, &w, &c->err);
+        atomic_fetch_add(&c->answers, c->ok);
+    }
+    return NULL;
+}
+
+/* Whatever moment of the going out a request falls into, it is answered. */
+static void what_is_asked_while_it_goes_out_is_answered(void **state)
+{
+    struct computer *c = create(NULL);
+    struct chatter chatter = { .g = computer_guest(c) };
+    pthread_t thread;
+    (void)state;
+
+    assert_int_equal(pthread_create(&thread, NULL, chat, &chatter), 0);
+    for (int i = 0; i < 8; i++) {
+        struct wait w = patience();
+        struct error err = ERROR_INIT;
+        unsigned before = atomic_load(&chatter.answers);
+
+        assert_ok(computer_swap_out(c, &w, &err), err);
+        while (atomic_load(&chatter.answers) < before + 3 && wait_check(&w, NULL))
+            assert_true(wait_pause(&w, CLOCK_NS_PER_MS, NULL));
+    }
+    atomic_store(&chatter.stop, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_ok(chatter.ok, chatter.err);
+    computer_destroy(c);
+    computer_unref(c);
+}
+
 static void the_clock_is_right_again_after_each_way_back(void **state)
 {
     struct wait w = patience();
@@ -424,6 +471,7 @@ int main(void)
         cmocka_unit_test(what_was_cut_or_flipped_is_refused),
         cmocka_unit_test(a_half_checkpoint_is_swept),
         cmocka_unit_test(out_on_disk_it_comes_back_with_the_next_byte),
+        cmocka_unit_test(what_is_asked_while_it_goes_out_is_answered),
         cmocka_unit_test(the_clock_is_right_again_after_each_way_back),
         cmocka_unit_test(destroyed_on_disk_it_leaves_nothing),
     };

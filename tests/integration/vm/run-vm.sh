@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 aios=$1 folder=$2
 shift 2
-deadline_s=${AIOS_VM_DEADLINE:-540} # software emulation on a busy machine; an idle one needs a third
+deadline_s=${AIOS_VM_DEADLINE:-1200} # software emulation on a busy machine; an idle one needs 90
 memory_mb=1024
 
 missing() {
