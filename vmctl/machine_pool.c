@@ -1,6 +1,7 @@
 /*
- * What waits in a pool is a clone that is woken, has run a program that does nothing, and is halted:
- * it costs memory and no time.  Who takes it sets its clock, and has a computer like any other.
+ * What waits in a pool is a clone that is woken, has run a program that does nothing, and is
+ * halted: it costs memory and no time.  Who takes it sets its clock, and has a computer like any
+ * other.
  */
 #include <string.h>
 
@@ -8,8 +9,10 @@
 #include "kernel/base/log.h"
 #include "vmctl/machine.h"
 
-#define MAKE_NS     (60 * CLOCK_NS_PER_S)
-#define SETTLE_NS   (200 * CLOCK_NS_PER_MS) /* a start takes a processor from who took the last one */
+#define MAKE_NS (60 * CLOCK_NS_PER_S)
+#define SETTLE_NS                                                                                 \
+    (200 * CLOCK_NS_PER_MS)               /* a start takes a processor from who took the last one \
+                                           */
 #define TAKE_NS     (10 * CLOCK_NS_PER_S) /* should its QEMU not answer, another is made */
 #define TURN_NS     (100 * CLOCK_NS_PER_MS)
 #define MEMORY_EACH (64ull << 20) /* measured with 256 MiB: 45 */

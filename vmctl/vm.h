@@ -40,7 +40,7 @@ struct vm_spec {
     struct argv_spec argv;
     process_start_fn *start;    /* NULL: process_start() */
     struct cgroup_host *groups; /* where QEMU gets a group of its own; NULL: none */
-    uid_t uid;               /* who QEMU is when the server is root, see struct process_plan */
+    uid_t uid;                  /* who QEMU is when the server is root, see struct process_plan */
     gid_t gid, extra_gid;
     const void *said; /* bytes that the guest's stream begins with; for a guest that has spoken */
     size_t said_len;

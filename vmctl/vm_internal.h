@@ -19,7 +19,7 @@ struct vm {
     struct process process; /* constant once started, as is qmp */
     struct qmp *qmp;
     struct cgroup *group; /* constant until vm_free(), which takes it with `lock`; NULL: none */
-    atomic_uint refs; /* the owner, the loop, and each handle */
+    atomic_uint refs;     /* the owner, the loop, and each handle */
 
     int disk, frozen;          /* constant once started */
     pthread_mutex_t call_lock; /* held by the loop while it calls on_ended; guards the next two */

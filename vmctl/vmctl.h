@@ -31,11 +31,11 @@ struct vmctl_config {
     size_t early_len, guest_len;
     int kernel_fd, initrd_fd; /* without images_dir */
     int disk_fd; /* a raw image with an ext4 root, never written; -1: the initramfs is the root */
-    process_start_fn *start; /* NULL: process_start() */
+    process_start_fn *start;    /* NULL: process_start() */
     struct cgroup_host *groups; /* where each QEMU gets a group of its own; borrowed; NULL: none */
-    uint32_t uid;            /* who QEMU is when the server is root; 0: 1879048193 */
-    uint32_t pool_size;      /* clones of each image in use that are kept ready; 0: none */
-    uint32_t memory_mib;     /* of a computer of the usual size; 0: what the image's recipe says */
+    uint32_t uid;               /* who QEMU is when the server is root; 0: 1879048193 */
+    uint32_t pool_size;         /* clones of each image in use that are kept ready; 0: none */
+    uint32_t memory_mib; /* of a computer of the usual size; 0: what the image's recipe says */
 };
 
 NODISCARD struct computer_backend *vmctl_backend_new(const struct vmctl_config *config,

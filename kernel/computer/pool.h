@@ -2,9 +2,9 @@
  * pool - things made ahead of need by one thread of low priority.
  *
  * Making waits while somebody else is making one for immediate use (pool_busy()), and for a moment
- * after that and after each take, so that it does not get in the way of what the taken one is for; and while there
- * is too little memory for one more.  Each that cannot be made or dies waiting makes it wait longer,
- * until one is taken.
+ * after that and after each take, so that it does not get in the way of what that one is for; and
+ * while there is too little memory for one more.  Each that cannot be made or dies waiting makes it
+ * wait longer, until one is taken.
  * Ownership: an item is the pool's until pool_take() gives it away; pool_free() destroys the rest.
  * Threads: any; the functions of struct pool_config are called without a lock.
  * Blocking: pool_free() waits for an item being made (its wait is cancelled, by pool_stop() at the

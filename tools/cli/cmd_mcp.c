@@ -48,7 +48,7 @@ static const struct cli_option options[] = {
       "place) instead of being one" },
     { "agent", "NAME", "who the calls are for, in access rules and the audit (default: default)" },
     { "tools", "GROUPS", "offer only these, comma separated: computer,terminal,code,file" },
-    { "no-pool", NULL, "prepare no sandboxes ahead" },
+    { "no-pool", NULL, "prepare no computers ahead" },
     { "log", "LEVEL", "error, warn, info or debug, on standard error" },
     { NULL },
 };

@@ -233,9 +233,9 @@ static void no_two_are_alike(void **state)
         await_full();
         all[i] = create(&usual, &waited);
         assert_true(waited);
-        said[i] = machine_hear(computer_guest(all[i]),
-                               "cat /etc/machine-id; head -c 16 /dev/urandom | od -A n -t x1",
-                               false);
+        said[i] =
+            machine_hear(computer_guest(all[i]),
+                         "cat /etc/machine-id; head -c 16 /dev/urandom | od -A n -t x1", false);
         assert_true(strlen(said[i]) > 33);
     }
     assert_int_not_equal(strncmp(said[0], said[1], 32), 0);
@@ -327,8 +327,7 @@ static bool is_grouped(pid_t pid)
 static void each_is_in_a_control_group_where_there_are_any(void **state)
 {
     (void)state;
-    assert_int_equal(is_grouped(waiting_pid()),
-                     cgroup_host_mode(groups) != SANDBOX_CGROUP_NONE);
+    assert_int_equal(is_grouped(waiting_pid()), cgroup_host_mode(groups) != SANDBOX_CGROUP_NONE);
 }
 
 /* Whatever it is just doing. */
