@@ -303,7 +303,7 @@ void computers_free(struct computers *cs)
         log_line(LOG_ERROR, "computers_stuck", "inside=%u", cs->inside);
         return;
     }
-    for (size_t i = 0; i < cs->backend_count; i++)
+    for (size_t i = cs->backend_count; i-- > 0;) /* a later one may use an earlier one */
         cs->backends[i]->free(cs->backends[i]);
     /* On the loop, after what ended computers have left there: their last events find us closed,
      * but find us. */

@@ -62,6 +62,12 @@ void computers_used_locked(struct computers_entry *e)
     UNCHECKED(computers_swap_watch_locked(e, e->c, NULL)); /* the reaper runs */
 }
 
+static void look_later(struct computers_entry *e)
+{
+    e->swap_look_ns =
+        clock_add_ns(clock_now_ns(), MAX(MIN(swap_ns(e->cs) / 4, LOOK_NS), LIVE_CHECK_MIN));
+}
+
 /* Opens the lock. */
 static void put_aside_locked(struct computers *cs, struct computers_entry *e)
 {
@@ -70,13 +76,20 @@ static void put_aside_locked(struct computers *cs, struct computers_entry *e)
     char agent[COMPUTERS_AGENT_BYTES];
     struct error err = ERROR_INIT;
 
+    if (computer_in_use(c)) { /* by a call that takes long */
+        look_later(e);
+        pthread_mutex_unlock(&cs->lock);
+        computer_unref(c);
+        pthread_mutex_lock(&cs->lock);
+        return;
+    }
     memcpy(agent, e->agent, sizeof agent);
     /* Also when it fails: it is tried again after the next use. */
     e->put_aside = true;
     pthread_mutex_unlock(&cs->lock);
     if (computer_swap_out(c, &w, &err)) {
         event_publish(cs->bus, "computer.swapped", agent, computer_id(c), "%s", "");
-    } else if (err.code != ERR_LOST && err.code != ERR_CANCELLED) {
+    } else if (err.code != ERR_LOST && err.code != ERR_CANCELLED && err.code != ERR_BUSY) {
         log_line(LOG_WARN, "swap_out_failed", "computer=%s why=%s", computer_id(c),
                  LOG_ESC(err.text));
     }
@@ -132,7 +145,7 @@ bool computers_swap_one_locked(struct computers *cs, int64_t *ret_next)
     }
     if (computers_runs_keep_it_locked(cs, &e)) {
         if (e)
-            e->swap_look_ns = now_ns + MAX(MIN(swap_ns(cs) / 4, LOOK_NS), LIVE_CHECK_MIN);
+            look_later(e);
     } else if (e) {
         put_aside_locked(cs, e);
     }

@@ -55,6 +55,7 @@ struct config {
         const char *program;    /* QEMU; "": qemu-system-x86_64 from the usual folders */
         const char *images_dir; /* "": the cache folder's images/, where `aios image` puts them */
         int64_t memory_mb;      /* 0: what the image says */
+        int64_t pool_size;      /* 1 */
         int64_t swap_after_s;   /* 600; 0: never */
     } vm;
 

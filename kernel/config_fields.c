@@ -113,8 +113,8 @@ static const struct json_field computer_fields[] = {
 static const struct json_field sandbox_fields[] = {
     { .name = "cgroup",
       .description =
-          "How the limits of a sandbox are held: by control groups of version 1 or 2, without "
-          "any (resource limits and watching), or the best that works here.",
+          "How the limits of sandboxes and virtual machines are held: by control groups of version "
+          "1 or 2, without any (resource limits and watching), or the best that works here.",
       .kind = JSON_KIND_STRING,
       .offset = AT(sandbox, cgroup) },
     { .name = "host_uid",
@@ -155,6 +155,15 @@ static const struct json_field vm_fields[] = {
       .offset = AT(vm, memory_mb),
       .min = 0,
       .max = 1 << 20 },
+    { .name = "pool_size",
+      .description = "Virtual machines that are kept ready, halted, of each image that one was "
+                     "asked for; each takes some 50 MiB of memory.  0 makes each when it is asked "
+                     "for.",
+      .kind = JSON_KIND_INT,
+      .offset = AT(vm, pool_size),
+      .min = 0,
+      .max = 64,
+      .fallback = 1 },
     { .name = "swap_after_s",
       .description = "Seconds without a call or a running program after which one is put on disk "
                      "and its memory freed, until the next call; sooner when memory is scarce.  0 "

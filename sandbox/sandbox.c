@@ -198,6 +198,21 @@ void backend_sweep(struct backend *b)
     server_sweep(b->lock);
 }
 
+bool sandbox_groups(struct computer_backend *base, struct cgroup_host **ret, struct error *err)
+{
+    struct backend *b = backend_of(base);
+    bool ok;
+
+    pthread_mutex_lock(&b->prepare_lock);
+    ok = b->prepared || (make_folders(b, err) && join_servers(b, err));
+    pthread_mutex_unlock(&b->prepare_lock);
+    if (!ok)
+        return false;
+    backend_sweep(b);
+    *ret = b->groups;
+    return true;
+}
+
 /* ---- the pool ---- */
 
 static struct computer_spec default_spec(const struct backend *b)

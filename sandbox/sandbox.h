@@ -46,6 +46,12 @@ struct sandbox_config {
 NODISCARD struct computer_backend *sandbox_backend_new(const struct sandbox_config *config,
                                                        struct error *err);
 
+/** The control groups of this server, for others that start programs; the first that asks waits
+ *  while those of servers that were killed are swept.  *ret is good until @b is freed. */
+struct cgroup_host;
+NODISCARD bool sandbox_groups(struct computer_backend *b, struct cgroup_host **ret,
+                              struct error *err);
+
 /** One thing that `aios doctor` tells. */
 struct sandbox_check {
     const char *name; /* "user namespaces" */

@@ -106,9 +106,11 @@ bool machine_usage_locked(struct machine *m, struct computer_usage *ret, struct 
 
     if (m->vm && !look_at_process(vm_pid(m->vm), &usage, err))
         return false;
+    if (m->vm)
+        vm_usage(m->vm, &usage);
     usage.disk_bytes = m->vm ? taken(vm_disk(m->vm)) : taken(m->disk) + taken(m->state);
     usage.cpu_ns += m->cpu_before_ns;
-    m->peak_bytes = MAX(m->peak_bytes, usage.memory_bytes);
+    m->peak_bytes = MAX(m->peak_bytes, MAX(usage.memory_bytes, usage.peak_memory_bytes));
     usage.peak_memory_bytes = m->peak_bytes;
     *ret = usage;
     return true;

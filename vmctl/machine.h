@@ -4,6 +4,7 @@
  *   vmctl.c          the back end: what is asked for, and bringing it up
  *   machine.c        the operations of a computer
  *   machine_image.c  images out of the store, each with the template that clones start from
+ *   machine_pool.c   clones that wait for somebody to ask for one
  *   machine_state.c  QEMU's state and a disk on their way
  *   machine_memory.c the memory of one QEMU written into another
  *   machine_save.c   forks and checkpoints: making them, and starting from them
@@ -17,6 +18,7 @@
 #include <pthread.h>
 
 #include "kernel/computer/computer.h"
+#include "kernel/computer/pool.h"
 #include "vmctl/accel.h"
 #include "vmctl/template_store.h"
 #include "vmctl/vm.h"
@@ -28,6 +30,7 @@
 /** Constant once it is in the back end's list, where it stays. */
 struct machine_image {
     struct machine_image *next;
+    struct backend *backend;
     char *hash; /* "" for the one that the configuration gives by descriptors */
     char **env; /* of its computers; one allocation */
     bool screen;
@@ -35,6 +38,7 @@ struct machine_image {
     struct template *template;
     char key[SHA256_HEX]; /* of the template on disk; "" when it is not to be kept */
     bool kept;            /* it is there */
+    struct pool *pool;    /* NULL: none is wanted */
 };
 
 /** A machine that stands still and waits to become a computer. */
@@ -55,6 +59,7 @@ struct backend {
     const void *early, *guest; /* borrowed */
     size_t early_len, guest_len;
     uint32_t memory_mib; /* 0: as the image says */
+    uint32_t pool_size;  /* of each image */
 
     struct cancel ending; /* raised when it is freed */
     pthread_mutex_t lock; /* guards everything below */
@@ -67,6 +72,7 @@ struct backend {
     struct accel_verdict verdict;
     struct machine_image *images;
     struct machine_copy *forks;
+    unsigned filling; /* pools that make a machine just now */
 };
 
 enum machine_place { MACHINE_IN, MACHINE_MOVING, MACHINE_OUT };
@@ -113,6 +119,40 @@ NODISCARD const struct machine_image *machine_image_get(struct backend *b, const
 /** Ends the preparation that may be going on. */
 void machine_image_end(struct backend *b);
 void machine_image_free_all(struct backend *b);
+
+/* ---- vmctl.c ---- */
+
+/** A machine without a QEMU yet, of the shape @spec. */
+NODISCARD struct machine *machine_new(struct backend *b, const struct machine_image *image,
+                                      const struct vm_spec *spec, const struct computer_spec *asked,
+                                      const struct computer_hooks *hooks, struct error *err);
+
+/** The opposite, for one that nobody has seen, with its QEMU if there is one. */
+void machine_give_up(struct machine *m);
+
+/** What a computer of that shape has, whatever was asked for. */
+struct computer_spec machine_fill(const struct vm_spec *spec, const struct computer_spec *asked);
+
+/** Find its guest and make it know who and when it is. */
+NODISCARD bool machine_attach(struct machine *m, bool copied, const struct wait *w,
+                              struct error *err);
+
+/* ---- machine_pool.c ---- */
+
+/** An empty pool, where one is wanted. */
+NODISCARD bool machine_pool_new(struct machine_image *image, struct error *err);
+
+/** A machine of the usual size that waited, for @asked; NULL when one has to be made. */
+struct machine *machine_pool_take(const struct machine_image *image,
+                                  const struct computer_spec *asked,
+                                  const struct computer_hooks *hooks, const struct wait *w);
+
+/** Around making one; it begins to fill the pool afterwards. */
+void machine_pool_begin(const struct machine_image *image);
+void machine_pool_end(const struct machine_image *image);
+
+/** Of all images: end those that wait. */
+void machine_pool_free_all(struct backend *b);
 
 /* ---- machine.c ---- */
 

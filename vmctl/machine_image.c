@@ -70,6 +70,7 @@ static void image_free(struct machine_image *image)
 {
     if (!image)
         return;
+    pool_free(image->pool);
     template_unref(image->template);
     fd_close(image->spec.argv.kernel_fd);
     fd_close(image->spec.argv.initrd_fd);
@@ -294,6 +295,7 @@ static struct machine_image *prepare(struct backend *b, const char *hash, const 
         error_set(err, ERR_NOMEM, "an image");
         return NULL;
     }
+    image->backend = b;
     image->spec = b->spec;
     image->spec.argv.kernel_fd = image->spec.argv.initrd_fd = image->spec.argv.disk_base_fd = -1;
     if (!(b->images_dir ? open_stored(b, image, err) : open_given(b, image, err)) ||
@@ -311,7 +313,7 @@ static struct machine_image *prepare(struct backend *b, const char *hash, const 
     image->kept = image->template != NULL;
     if (!image->template)
         image->template = template_make(&image->spec, b->overlay_dir, w, err);
-    return image->template ? STEAL(image) : NULL;
+    return image->template && machine_pool_new(image, err) ? STEAL(image) : NULL;
 }
 
 static const struct machine_image *find_locked(const struct backend *b, const char *hash)

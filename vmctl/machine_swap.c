@@ -182,8 +182,10 @@ static bool move_out(struct machine *m, struct machine_watch **ret_watch, const 
     *ret_watch = watch_new(m, m->end, err);
     if (!*ret_watch)
         return false;
-    if ((m->paused || guest_hold(computer_guest(&m->base), w, err)) && vm_halt(m->vm, w, err) &&
-        machine_state_save(m->vm, m->state, w, err))
+    /* Whoever waits for an answer by then would wait for somebody to bring the machine back. */
+    if ((m->paused || guest_hold(computer_guest(&m->base), w, err)) &&
+        (!computer_in_use(&m->base) || error_set(err, ERR_BUSY, "the computer is in use again")) &&
+        vm_halt(m->vm, w, err) && machine_state_save(m->vm, m->state, w, err))
         return true;
     (*ret_watch)->refs = 1; /* the loop has not heard of it */
     watch_unref(*ret_watch);
@@ -205,7 +207,8 @@ bool machine_swap_out(struct computer *c, const struct wait *w, struct error *er
     if (!move_out(m, &watch, w, err)) {
         close_files(m);
         guest_release(computer_guest(c));
-        if (!m->paused && vm_state(m->vm) == VM_PREPARED && vm_run(m->vm, &again, NULL))
+        /* What is said to it ends its silence. */
+        if (!m->paused && (vm_state(m->vm) != VM_PREPARED || vm_run(m->vm, &again, NULL)))
             (void)!guest_set_time(computer_guest(c), clock_wall_ns(), &again, NULL);
         return error_prefix(err, "put the computer on disk");
     }

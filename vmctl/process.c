@@ -322,12 +322,15 @@ bool process_start(const struct process_plan *plan, struct process *ret, struct 
 bool process_group(struct cgroup_host *host, const struct process_limits *limits,
                    struct cgroup **ret, struct error *err)
 {
-    const struct cgroup_limits of_group = {
+    struct cgroup_limits of_group = {
         .memory_bytes = ((uint64_t)limits->memory_mib << 20) + limits->disk_bytes + OWN_BYTES,
         .pids = OWN_TASKS + limits->cpus,
-        .cpu_milli = limits->cpu_milli,
+        .cpu_milli = (limits->cpus + 1) * 1000,
     };
     struct cgroup *group = NULL;
+
+    if (!cgroup_host_check(host, &of_group, NULL))
+        of_group.cpu_milli = 0; /* its processors are threads, and no more than it was given */
 
     /* Without groups, somebody would have to watch; the guest's memory is the limit then. */
     if (cgroup_host_mode(host) != SANDBOX_CGROUP_NONE) {

@@ -52,8 +52,7 @@ NODISCARD bool process_start(const struct process_plan *plan, struct process *re
 struct process_limits {
     uint32_t memory_mib; /* the guest's; QEMU's own is added */
     uint64_t disk_bytes; /* of overlays that live in memory; 0: none do */
-    uint32_t cpus;       /* the guest's */
-    uint32_t cpu_milli;  /* 1000 is one CPU; 0: as many as the guest has */
+    uint32_t cpus;       /* the guest's; QEMU's own threads get one more, where that can be said */
 };
 
 /** A group for one child, for cgroup_free() once that has ended; *ret is NULL where this system

@@ -289,7 +289,7 @@ bool template_wake(struct guest *g, const char *host_name, const struct wait *w,
 
 void template_warm(struct guest *g, const struct wait *w)
 {
-    static const char *const argv[] = { "sh", "-c", ":", NULL };
+    static const char *const argv[] = { "sh", "-c", "/bin/true; :", NULL };
     static const char *const env[] = { "PATH=/usr/bin:/bin", NULL };
     const struct guest_run_spec spec = { .argv = argv, .env = env, .cwd = "/", .ring_bytes = 4096 };
 

@@ -69,6 +69,16 @@ static void one_line(char *buf, size_t size, const char *text, size_t len)
     }
 }
 
+/* QEMU itself, with all that it has in memory, rather than a program inside. */
+static bool was_too_large_locked(const struct vm *vm)
+{
+    struct computer_strikes strikes = { .oom = 0 };
+
+    if (vm->group && vm->how.si_code == CLD_KILLED && vm->how.si_status == SIGKILL)
+        cgroup_strikes(vm->group, &strikes);
+    return strikes.oom > 0;
+}
+
 static void compose_why_locked(struct vm *vm)
 {
     char raw[1024], words[VM_WORDS_BYTES];
@@ -82,6 +92,10 @@ static void compose_why_locked(struct vm *vm)
                        between, words);
     else if (vm->how.si_code == CLD_EXITED)
         (void)snprintf(vm->why, sizeof vm->why, "QEMU ended with status %d%s%s", vm->how.si_status,
+                       between, words);
+    else if (was_too_large_locked(vm))
+        (void)snprintf(vm->why, sizeof vm->why,
+                       "QEMU was killed since it took more memory than the machine's limit%s%s",
                        between, words);
     else
         (void)snprintf(vm->why, sizeof vm->why, "QEMU was killed by signal %d%s%s",
@@ -242,6 +256,7 @@ void vm_free(struct vm *vm)
 {
     struct pollfd p = { .events = POLLIN };
     bool elsewhere, over = true;
+    struct cgroup *group;
 
     if (!vm)
         return;
@@ -264,6 +279,10 @@ void vm_free(struct vm *vm)
     }
     if (!over)
         log_line(LOG_WARN, "vm", "event=still_ending pid=%d", (int)vm->process.pid);
+    pthread_mutex_lock(&vm->lock);
+    group = STEAL(vm->group);
+    pthread_mutex_unlock(&vm->lock);
+    cgroup_free(group);
     /* The owner's reference goes with it. */
     if (elsewhere)
         loop_post(vm->loop, &vm->post, on_detach);
@@ -310,6 +329,21 @@ int vm_memory(const struct vm *vm)
 uint64_t vm_memory_bytes(const struct vm *vm)
 {
     return vm->memory_bytes;
+}
+
+void vm_usage(const struct vm *vm, struct computer_usage *ret)
+{
+    struct computer_usage counted = { .pids = 0 };
+
+    if (!vm->group)
+        return;
+    cgroup_usage(vm->group, vm->process.pid, &counted);
+    if (counted.cpu_ns)
+        ret->cpu_ns = counted.cpu_ns;
+    if (counted.memory_bytes)
+        ret->memory_bytes = counted.memory_bytes;
+    if (counted.peak_memory_bytes)
+        ret->peak_memory_bytes = counted.peak_memory_bytes;
 }
 
 unsigned vm_oom_kills(struct vm *vm)

@@ -38,8 +38,9 @@ struct vm_spec {
     /* Descriptors in it are ours; QEMU's numbers are given here.  The three sockets are made here,
      * too. */
     struct argv_spec argv;
-    process_start_fn *start; /* NULL: process_start() */
-    uid_t uid;               /* who QEMU is when the server is root, see struct process_plan */
+    process_start_fn *start;    /* NULL: process_start() */
+    struct cgroup_host *groups; /* where QEMU gets a group of its own; NULL: none */
+    uid_t uid;                  /* who QEMU is when the server is root, see struct process_plan */
     gid_t gid, extra_gid;
     const void *said; /* bytes that the guest's stream begins with; for a guest that has spoken */
     size_t said_len;
@@ -83,6 +84,9 @@ int vm_frozen(const struct vm *vm);
 /** What its memory began as: a file, borrowed, or -1 for zeros; and how large it is. */
 int vm_memory(const struct vm *vm);
 uint64_t vm_memory_bytes(const struct vm *vm);
+
+/** What its control group counts, into those fields of *ret that it tells of: cpu, memory, peak. */
+void vm_usage(const struct vm *vm, struct computer_usage *ret);
 
 /** How often its kernel has killed a program because memory was short. */
 unsigned vm_oom_kills(struct vm *vm);

@@ -18,7 +18,8 @@ struct vm {
     struct loop *loop;      /* constant */
     struct process process; /* constant once started, as is qmp */
     struct qmp *qmp;
-    atomic_uint refs; /* the owner, the loop, and each handle */
+    struct cgroup *group; /* constant until vm_free(), which takes it with `lock`; NULL: none */
+    atomic_uint refs;     /* the owner, the loop, and each handle */
 
     int disk, frozen, memory; /* constant once started, as is the next */
     uint64_t memory_bytes;

@@ -3,8 +3,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "kernel/base/fd.h"
 #include "vmctl/vm_internal.h"
@@ -80,6 +83,27 @@ static void hand_over(int fds[PROCESS_FDS_MAX], size_t *count, int *fd)
     *fd = PROCESS_FIRST_FD + (int)(*count)++;
 }
 
+/* Bytes that a disk may take of memory, since the file that is written to lives there. */
+static uint64_t disk_in_memory(const struct argv_spec *argv)
+{
+    struct statfs fs;
+    struct stat st;
+
+    if (argv->disk_fd < 0 || argv->disk_base_fd < 0 || fstatfs(argv->disk_fd, &fs) != 0 ||
+        fs.f_type != TMPFS_MAGIC || fstat(argv->disk_base_fd, &st) != 0)
+        return 0;
+    return (uint64_t)st.st_size;
+}
+
+static bool make_group(struct vm *vm, const struct vm_spec *spec, struct error *err)
+{
+    const struct process_limits limits = { .memory_mib = spec->argv.memory_mib,
+                                           .disk_bytes = disk_in_memory(&spec->argv),
+                                           .cpus = spec->argv.cpus };
+
+    return !spec->groups || process_group(spec->groups, &limits, &vm->group, err);
+}
+
 static bool launch(struct vm *vm, const struct vm_spec *spec, const int theirs[USE_COUNT],
                    struct error *err)
 {
@@ -106,8 +130,11 @@ static bool launch(struct vm *vm, const struct vm_spec *spec, const int theirs[U
     hand_over(fds, &plan.fd_count, &named.disk_frozen_fd);
     hand_over(fds, &plan.fd_count, &named.disk_base_fd);
     argv = argv_make(&named, err);
+    if (!argv || !make_group(vm, spec, err))
+        return false;
     plan.argv = argv;
-    return argv && give_birth(vm, &plan, spec->start, err);
+    plan.group = vm->group;
+    return give_birth(vm, &plan, spec->start, err);
 }
 
 static struct vm *vm_new(const struct vm_spec *spec, vm_ended_fn *on_ended, void *arg,

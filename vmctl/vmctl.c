@@ -72,7 +72,7 @@ static struct vm *boot(struct machine *m, const struct vm_spec *spec, const stru
 }
 
 /* @copied: its guest has served another before. */
-static bool attach(struct machine *m, bool copied, const struct wait *w, struct error *err)
+bool machine_attach(struct machine *m, bool copied, const struct wait *w, struct error *err)
 {
     CLEANUP(fd_closep) int stream = vm_take_stream(m->vm);
     uint32_t pids = computer_spec(&m->base)->pids;
@@ -85,15 +85,22 @@ static bool attach(struct machine *m, bool copied, const struct wait *w, struct 
            (!pids || guest_limit(computer_guest(&m->base), pids, w, err));
 }
 
-static struct machine *machine_new(struct backend *b, const struct machine_image *image,
-                                   const struct vm_spec *spec, const struct computer_spec *asked,
-                                   const struct computer_hooks *hooks, struct error *err)
+struct computer_spec machine_fill(const struct vm_spec *spec, const struct computer_spec *asked)
 {
     struct computer_spec filled = *asked;
-    struct machine *m = calloc(1, sizeof *m);
 
     filled.memory_bytes = (uint64_t)spec->argv.memory_mib << 20;
     filled.cpu_milli = spec->argv.cpus * 1000;
+    return filled;
+}
+
+struct machine *machine_new(struct backend *b, const struct machine_image *image,
+                            const struct vm_spec *spec, const struct computer_spec *asked,
+                            const struct computer_hooks *hooks, struct error *err)
+{
+    struct computer_spec filled = machine_fill(spec, asked);
+    struct machine *m = calloc(1, sizeof *m);
+
     if (!m) {
         error_set(err, ERR_NOMEM, "a virtual machine");
         return NULL;
@@ -113,7 +120,7 @@ static struct machine *machine_new(struct backend *b, const struct machine_image
     return m;
 }
 
-static void machine_give_up(struct machine *m)
+void machine_give_up(struct machine *m)
 {
     vm_free(m->vm);
     computer_fini(&m->base);
@@ -121,6 +128,23 @@ static void machine_give_up(struct machine *m)
     pthread_cond_destroy(&m->moved);
     pthread_mutex_destroy(&m->lock);
     free(m);
+}
+
+static struct machine *make(struct backend *b, const struct machine_image *image,
+                            const struct vm_spec *spec, bool usual,
+                            const struct computer_spec *asked, const struct computer_hooks *hooks,
+                            const struct wait *w, struct error *err)
+{
+    struct machine *m = machine_new(b, image, spec, asked, hooks, err);
+
+    if (!m)
+        return NULL;
+    m->vm = usual ? template_clone(image->template, machine_on_ended, m, w, err)
+                  : boot(m, spec, w, err);
+    if (m->vm && machine_attach(m, false, w, err))
+        return m;
+    machine_give_up(m);
+    return NULL;
 }
 
 static struct computer *create_new(struct backend *b, const struct computer_spec *asked,
@@ -134,15 +158,13 @@ static struct computer *create_new(struct backend *b, const struct computer_spec
 
     if (!image || !fit_spec(image, asked, &spec, &usual, err))
         return NULL;
-    m = machine_new(b, image, &spec, asked, hooks, err);
-    if (!m)
-        return NULL;
-    m->vm = usual ? template_clone(image->template, machine_on_ended, m, w, err)
-                  : boot(m, &spec, w, err);
-    if (m->vm && attach(m, false, w, err))
+    m = usual ? machine_pool_take(image, asked, hooks, w) : NULL;
+    if (m)
         return &m->base;
-    machine_give_up(m);
-    return NULL;
+    machine_pool_begin(image);
+    m = make(b, image, &spec, usual, asked, hooks, w, err);
+    machine_pool_end(image);
+    return m ? &m->base : NULL;
 }
 
 /* A copy is as large as what it is a copy of. */
@@ -178,7 +200,7 @@ static struct computer *create_copy(struct backend *b, const struct computer_spe
     m->vm = STEAL(copy.vm);
     machine_copy_fini(&copy);
     if (vm_adopt(m->vm, machine_on_ended, m, err) && vm_run(m->vm, w, err) &&
-        attach(m, true, w, err))
+        machine_attach(m, true, w, err))
         return &m->base;
     machine_give_up(m);
     return NULL;
@@ -212,6 +234,7 @@ static void backend_free(struct computer_backend *base)
     if (!b)
         return;
     machine_image_end(b);
+    machine_pool_free_all(b);
     machine_copy_free_all(b);
     machine_image_free_all(b);
     fd_close(b->spec.argv.kernel_fd);
@@ -268,6 +291,7 @@ static bool copy_config(struct backend *b, const struct vmctl_config *config, st
                   .disk_frozen_fd = -1,
                   .disk_base_fd = -1 },
         .start = config->start,
+        .groups = config->groups,
         .uid = root ? uid : 0,
         .gid = root ? uid : 0,
     };
@@ -276,6 +300,7 @@ static bool copy_config(struct backend *b, const struct vmctl_config *config, st
     b->guest = config->guest;
     b->guest_len = config->guest_len;
     b->memory_mib = config->memory_mib;
+    b->pool_size = config->pool_size;
     b->program = process_find(config->program ? config->program : "qemu-system-x86_64", err);
     b->spec.program = b->program;
     return b->program && copy_text(config->images_dir, &b->images_dir, err) &&

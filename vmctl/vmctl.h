@@ -5,7 +5,10 @@
  * it, or takes the frozen one that an earlier server has left on disk; every computer of the usual
  * size is a clone of that one.  Another size is a machine of its own that boots.
  *
- * Ownership: the back end owns its templates; the configuration is copied.
+ * With a pool, some such clones of each image that was asked for wait, halted, for whoever asks
+ * next.
+ *
+ * Ownership: the back end owns its templates and its pools; the configuration is copied.
  * Threads: any.  Blocking: create and the like, bounded by their struct wait.
  */
 #pragma once
@@ -28,9 +31,11 @@ struct vmctl_config {
     size_t early_len, guest_len;
     int kernel_fd, initrd_fd; /* without images_dir */
     int disk_fd; /* a raw image with an ext4 root, never written; -1: the initramfs is the root */
-    process_start_fn *start; /* NULL: process_start() */
-    uint32_t uid;            /* who QEMU is when the server is root; 0: 1879048193 */
-    uint32_t memory_mib;     /* of a computer of the usual size; 0: what the image's recipe says */
+    process_start_fn *start;    /* NULL: process_start() */
+    struct cgroup_host *groups; /* where each QEMU gets a group of its own; borrowed; NULL: none */
+    uint32_t uid;               /* who QEMU is when the server is root; 0: 1879048193 */
+    uint32_t pool_size;         /* clones of each image in use that are kept ready; 0: none */
+    uint32_t memory_mib; /* of a computer of the usual size; 0: what the image's recipe says */
 };
 
 NODISCARD struct computer_backend *vmctl_backend_new(const struct vmctl_config *config,

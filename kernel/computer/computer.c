@@ -287,6 +287,15 @@ bool computer_adopt(struct computer *c, const struct computer_spec *spec,
     return true;
 }
 
+void computer_silence(struct computer *c)
+{
+    struct computer_state *st = c->state;
+
+    pthread_mutex_lock(&st->hook_lock);
+    st->hooks.on_event = NULL;
+    pthread_mutex_unlock(&st->hook_lock);
+}
+
 /* ---- counting ---- */
 
 void computer_hold(struct computer *c)

@@ -154,6 +154,9 @@ NODISCARD bool computer_checkpoint(struct computer *c, const char *id, const str
 NODISCARD bool computer_usage(struct computer *c, struct computer_usage *ret, struct error *err);
 NODISCARD bool computer_swap_out(struct computer *c, const struct wait *w, struct error *err);
 bool computer_is_swapped(struct computer *c);
+
+/** Others hold references than who keeps it and the caller: somebody's call is going on in it. */
+bool computer_in_use(struct computer *c);
 void computer_strikes(struct computer *c, struct computer_strikes *ret);
 void computer_destroy(struct computer *c);
 
@@ -197,6 +200,9 @@ NODISCARD bool computer_attach(struct computer *c, int stream, const struct wait
  * new owner.  Any thread; nothing has run inside yet. */
 NODISCARD bool computer_adopt(struct computer *c, const struct computer_spec *spec,
                               const struct computer_hooks *hooks, struct error *err);
+
+/** Nobody is told of what happens to it any more; waits for who is being told just now. */
+void computer_silence(struct computer *c);
 
 /** Report a refused system call: remembered, and passed to the hook. */
 void computer_report_refusal(struct computer *c, const char *name, const char *text, uint32_t pid);

@@ -156,6 +156,16 @@ bool computer_swap_out(struct computer *c, const struct wait *w, struct error *e
     return ok;
 }
 
+bool computer_in_use(struct computer *c)
+{
+    bool in_use;
+
+    pthread_mutex_lock(&c->state->lock);
+    in_use = c->state->refs > 2;
+    pthread_mutex_unlock(&c->state->lock);
+    return in_use;
+}
+
 bool computer_is_swapped(struct computer *c)
 {
     bool swapped;

@@ -25,8 +25,9 @@ struct pool {
     pthread_cond_t wake;
     pthread_t thread;
     bool started, stopping;
+    bool unsure; /* one may have died */
     int busy;
-    int64_t not_before_ns;
+    int64_t not_before_ns, retry_ns;
     size_t ready;
     void *items[POOL_SIZE_MAX];
 };
@@ -47,10 +48,47 @@ struct pool *pool_new(const struct pool_config *config, struct error *err)
     p->config = *config;
     if (!p->config.make_ns)
         p->config.make_ns = POOL_MAKE_NS;
+    if (!p->config.settle_ns)
+        p->config.settle_ns = POOL_SETTLE_NS;
+    p->retry_ns = RETRY_FIRST_NS;
     cancel_init(&p->stop);
     pthread_mutex_init(&p->lock, NULL);
     cond_init(&p->wake);
     return p;
+}
+
+static void put_off_locked(struct pool *p)
+{
+    p->not_before_ns = clock_add_ns(clock_now_ns(), p->retry_ns);
+    p->retry_ns = MIN(p->retry_ns * 2, RETRY_MOST_NS);
+}
+
+/** Without the lock meanwhile: then the pool is empty. */
+static void drop_dead_locked(struct pool *p)
+{
+    void *items[POOL_SIZE_MAX], *dead[POOL_SIZE_MAX];
+    size_t count = p->ready, dead_count = 0, live_count = 0;
+
+    memcpy(items, p->items, count * sizeof items[0]);
+    p->ready = 0;
+    p->unsure = false;
+    pthread_mutex_unlock(&p->lock);
+    for (size_t i = 0; i < count; i++) {
+        if (p->config.alive(p->config.arg, items[i]))
+            items[live_count++] = items[i];
+        else
+            dead[dead_count++] = items[i];
+    }
+    pthread_mutex_lock(&p->lock);
+    memcpy(p->items, items, live_count * sizeof items[0]);
+    p->ready = live_count;
+    if (!dead_count)
+        return;
+    put_off_locked(p);
+    pthread_mutex_unlock(&p->lock);
+    while (dead_count)
+        p->config.destroy(p->config.arg, dead[--dead_count]);
+    pthread_mutex_lock(&p->lock);
 }
 
 /** Wait until an item is wanted; false when the pool goes. */
@@ -59,7 +97,9 @@ static bool wait_for_need_locked(struct pool *p)
     while (!p->stopping) {
         int64_t now_ns = clock_now_ns();
 
-        if (p->ready >= p->config.size || p->busy > 0) {
+        if (p->unsure) {
+            drop_dead_locked(p);
+        } else if (p->ready >= p->config.size || p->busy > 0) {
             pthread_cond_wait(&p->wake, &p->lock);
         } else if (now_ns < p->not_before_ns) {
             struct timespec until = { .tv_sec = p->not_before_ns / CLOCK_NS_PER_S,
@@ -104,7 +144,6 @@ static bool has_memory(const struct pool *p, struct error *err)
 static void *fill(void *arg)
 {
     struct pool *p = arg;
-    int64_t retry_ns = RETRY_FIRST_NS;
 
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
     pthread_mutex_lock(&p->lock);
@@ -117,15 +156,13 @@ static void *fill(void *arg)
         pthread_mutex_unlock(&p->lock);
         item = has_memory(p, &err) ? p->config.make(p->config.arg, &w, &err) : NULL;
         if (!item && !cancel_raised(&p->stop))
-            log_line(LOG_WARN, "pool", "error=%s", LOG_ESC(err.text));
+            log_line(err.code == ERR_LIMIT ? LOG_DEBUG : LOG_WARN, "pool", "error=%s",
+                     LOG_ESC(err.text));
         pthread_mutex_lock(&p->lock);
-        if (item) {
+        if (item)
             p->items[p->ready++] = item;
-            retry_ns = RETRY_FIRST_NS;
-        } else {
-            p->not_before_ns = clock_add_ns(clock_now_ns(), retry_ns);
-            retry_ns = MIN(retry_ns * 2, RETRY_MOST_NS);
-        }
+        else
+            put_off_locked(p);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -152,12 +189,18 @@ void *pool_take(struct pool *p)
         /* The newest: its pages are the warmest.  All are looked at when they are taken. */
         if (p->ready) {
             item = p->items[--p->ready];
-            p->not_before_ns = MAX(p->not_before_ns, clock_now_ns() + POOL_SETTLE_NS);
+            p->not_before_ns = MAX(p->not_before_ns, clock_now_ns() + p->config.settle_ns);
             pthread_cond_signal(&p->wake);
         }
         pthread_mutex_unlock(&p->lock);
-        if (!item || p->config.alive(p->config.arg, item))
+        if (!item)
+            return NULL;
+        if (p->config.alive(p->config.arg, item)) {
+            pthread_mutex_lock(&p->lock);
+            p->retry_ns = RETRY_FIRST_NS;
+            pthread_mutex_unlock(&p->lock);
             return item;
+        }
         p->config.destroy(p->config.arg, item);
     }
 }
@@ -167,8 +210,18 @@ void pool_busy(struct pool *p, int change)
     pthread_mutex_lock(&p->lock);
     p->busy += change;
     assert(p->busy >= 0);
-    if (!p->busy)
+    if (!p->busy) {
+        p->not_before_ns = MAX(p->not_before_ns, clock_now_ns() + p->config.settle_ns);
         pthread_cond_signal(&p->wake);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pool_check(struct pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->unsure = true;
+    pthread_cond_signal(&p->wake);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -182,15 +235,20 @@ size_t pool_ready(struct pool *p)
     return ready;
 }
 
-void pool_free(struct pool *p)
+void pool_stop(struct pool *p)
 {
-    if (!p)
-        return;
     cancel_raise(&p->stop);
     pthread_mutex_lock(&p->lock);
     p->stopping = true;
     pthread_cond_signal(&p->wake);
     pthread_mutex_unlock(&p->lock);
+}
+
+void pool_free(struct pool *p)
+{
+    if (!p)
+        return;
+    pool_stop(p);
     if (p->started)
         (void)pthread_join(p->thread, NULL);
     /* They die side by side, so that many take no longer than one. */

@@ -1,6 +1,6 @@
 // Measures AIOS beside its peers, in one run, and prints ratios.  No test: nothing fails here.
 //
-//   tools/dev/bench [row …]    rows: start call memory run create whole pool idle sleep flood dispatch arrivals notes vectors storage context
+//   tools/dev/bench [row …]    rows: start call memory run create whole pool vm idle sleep flood dispatch arrivals notes vectors storage context
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -182,6 +182,32 @@ if (wanted('pool')) {
     await server.call('computer_destroy', { computer: made.structuredContent.computer });
   }
   plain('computer_create from the pool, p50', median(times), 'ms', '1');
+  await server.close();
+}
+
+// Emulated where KVM does not work.  The image `base` has to be in build/images.
+if (wanted('vm')) {
+  const config = path.join(home, 'vm.json');
+  fs.writeFileSync(config, JSON.stringify({ vm: { images_dir: process.env.AIOS_BENCH_IMAGES } }));
+  const server = new Thin(['--config', config]);
+  await server.start();
+  const first = [], live = [], next = [];
+  const run = async (list, start, computer) => {
+    await server.call('terminal_run', { argv: ['true'], computer });
+    list.push((us() - start) / 1e3);
+  };
+  const old = (await server.call('computer_create', { kind: 'vm' })).structuredContent.computer;
+  for (let i = 0; i < 11; i++) {
+    await new Promise((done) => setTimeout(done, 3000)); // the pool is full again
+    await run(live, us(), old);
+    const start = us();
+    const { computer } = (await server.call('computer_create', { kind: 'vm' })).structuredContent;
+    await run(first, start, computer);
+    await run(next, us(), computer);
+    await server.call('computer_destroy', { computer });
+  }
+  line('vm from the pool to the end of `true`', median(first), 'ms', 'a run in a live vm', median(live), 'at most 25 ms more');
+  plain('  the next run in it', median(next), 'ms', '-');
   await server.close();
 }
 

@@ -5,8 +5,8 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
-import { AIOS, alive, connectV1, descendants, environment, eventually, good, handleIn, home,
-  output, Raw, textOf, withV1 } from './support.mjs';
+import { AIOS, alive, cgroupsOf, connectV1, descendants, environment, eventually, good, handleIn, home,
+  output, Raw, serverNames, textOf, withV1 } from './support.mjs';
 
 const PATIENCE = 300000; // an emulated boot on a busy machine; an idle one takes five seconds
 const IMAGES = process.env.AIOS_TEST_IMAGES; // shared by all builds of this tree
@@ -24,7 +24,7 @@ before(() => {
 }, { timeout: 1500000 });
 
 const config = (more = {}) => ({
-  tool: { call_timeout_ms: PATIENCE }, vm: { images_dir: IMAGES, ...more },
+  tool: { call_timeout_ms: PATIENCE }, sandbox: { pool_size: 0 }, vm: { images_dir: IMAGES, pool_size: 0, ...more },
 });
 const withVms = (body, { dir = home(), vm } = {}) => withV1(({ call, pid }) => body({
   call: (name, args) => call(name, args, { timeout: PATIENCE }), dir, pid,
@@ -141,15 +141,45 @@ test('an idle one goes to disk and comes back with the next call', () => withVms
   }
 }, { vm: { swap_after_s: 1 } }));
 
-test('kill -9 of the server leaves no QEMU and no file', async () => {
+test('one waits for whoever asks next, and is nobody\'s until then', () => withVms(async ({ call, dir, pid }) => {
+  const { computer: first } = await make(call);
+  await eventually(() => qemus(pid).length === 2, 'one is made ahead', PATIENCE);
+  assert.equal((await call('computer_list')).structuredContent.computers.length, 1);
+  const ask = (...args) => spawnSync(AIOS, args, { env: environment(dir), encoding: 'utf8' });
+  assert.equal(JSON.parse(ask('vm', '--json').stdout).length, 1);
+  const { computer: second } = await make(call, { env: { WHO: 'second' }, pids: 200 });
+  assert.match(await run(call, second, 'echo $WHO; pwd; id -u; hostname'), /^second\n\/workspace\n1000\ncomputer$/);
+  assert.notEqual(await run(call, first, 'cat /etc/machine-id'), await run(call, second, 'cat /etc/machine-id'));
+  const skew = Math.abs(Number(await run(call, second, 'date +%s')) - Date.now() / 1000);
+  assert.ok(skew < PATIENCE / 1000, String(skew));
+  for (const computer of [first, second]) good(await call('computer_destroy', { computer }));
+  await eventually(() => qemus(pid).length === 1, 'one waits again', PATIENCE);
+}, { vm: { pool_size: 1 } }));
+
+const withCgroups = JSON.parse(spawnSync(AIOS, ['doctor', '--json'],
+  { env: environment(home()), encoding: 'utf8' }).stdout).checks.find(({ name }) => name === 'cgroups').ok;
+
+test('each has a control group of its own, with its limits, for as long as it lives', () => withVms(async ({ call, dir }) => {
+  const { computer, memory_mb: memory } = await make(call);
+  const groups = () => serverNames(dir).flatMap(cgroupsOf);
+  const limits = groups().flatMap((group) => ['memory.limit_in_bytes', 'memory.max'].map((name) => path.join(group, name)))
+    .filter((file) => fs.existsSync(file)).map((file) => Number(fs.readFileSync(file, 'utf8')));
+  assert.deepEqual(limits, withCgroups ? [(memory + 192) * 2 ** 20] : []);
+  good(await call('computer_destroy', { computer }));
+  await eventually(() => groups().length === 0, 'its groups go', PATIENCE);
+}));
+
+test('kill -9 of the server leaves no QEMU and no file, and the next one clears its groups away', async () => {
   const dir = home();
-  const { client, transport, connect } = await connectV1({ dir, config: config() });
+  const { client, transport, connect } = await connectV1({ dir, config: config({ pool_size: 1 }) });
   await connect();
   const made = await client.callTool({ name: 'computer_create', arguments: { kind: 'vm' } }, undefined,
     { timeout: PATIENCE });
   good(made);
+  await eventually(() => qemus(transport.pid).length === 2, 'one is made ahead', PATIENCE);
   const machines = qemus(transport.pid);
-  assert.equal(machines.length, 1);
+  const [name] = serverNames(dir);
+  assert.equal(cgroupsOf(name).length > 0, withCgroups);
   process.kill(transport.pid, 'SIGKILL');
   await eventually(() => !machines.some(alive) && !alive(transport.pid), 'QEMU and the server end', PATIENCE);
   assert.deepEqual(files(dir), []);
@@ -162,6 +192,10 @@ test('kill -9 of the server leaves no QEMU and no file', async () => {
     return fs.readdirSync(path.join(dir, 'run/status')).join() === 'lock';
   }, 'the socket of the killed server is gone', PATIENCE);
   await client.close();
+  await withVms(async ({ call }) => {
+    await make(call);
+    assert.deepEqual(cgroupsOf(name), []);
+  }, { dir });
 });
 
 test('what is made and destroyed again and again leaves nothing', () => withVms(async ({ call, dir, pid }) => {

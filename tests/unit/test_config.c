@@ -44,6 +44,7 @@ static void every_key_has_its_default(void **state)
     assert_string_equal(c->sandbox.cgroup, "auto");
     assert_int_equal(c->sandbox.host_uid, 1879048192);
     assert_int_equal(c->sandbox.pool_size, 2);
+    assert_int_equal(c->vm.pool_size, 1);
     assert_null(c->files.upload_from);
     assert_null(c->files.download_to);
     assert_true(c->files.client_roots);

@@ -1,5 +1,6 @@
 #include "kernel/computer/pool.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -43,7 +44,12 @@ static bool alive(void *arg, void *item)
 {
     struct maker *m = arg;
 
-    return !m->dead[(int *)item - m->items];
+    bool dead;
+
+    pthread_mutex_lock(&m->lock);
+    dead = m->dead[(int *)item - m->items];
+    pthread_mutex_unlock(&m->lock);
+    return !dead;
 }
 
 static void kill_item(void *arg, void *item)
@@ -143,6 +149,51 @@ static void the_dead_are_never_given_out(void **state)
     assert_true((int *)take_one(p) >= &m.items[2]);
     pool_free(p);
     assert_true(m.destroyed >= 2);
+}
+
+/* Which takes no taking. */
+static void the_dead_are_replaced_as_soon_as_it_is_told(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct maker m;
+    struct pool *p;
+    int64_t deadline_ns;
+
+    (void)state;
+    maker_init(&m);
+    p = new_pool(&m, 2, &err);
+    assert_ok(p, err);
+    assert_true(pool_start(p));
+    await_made(&m, 2);
+    pool_check(p); /* nothing was wrong */
+    pthread_mutex_lock(&m.lock);
+    m.dead[0] = true;
+    pthread_mutex_unlock(&m.lock);
+    pool_check(p);
+    await_made(&m, 3);
+    deadline_ns = clock_now_ns() + 30 * CLOCK_NS_PER_S;
+    while (pool_ready(p) < 2 && clock_now_ns() < deadline_ns)
+        (void)poll(NULL, 0, 1);
+    assert_int_equal(pool_ready(p), 2);
+    assert_true((int *)take_one(p) > &m.items[0]);
+    pool_free(p);
+    assert_int_equal(m.made - m.destroyed, 1);
+}
+
+static void makes_no_more_once_it_is_stopped(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct maker m;
+    struct pool *p;
+
+    (void)state;
+    maker_init(&m);
+    p = new_pool(&m, 1, &err);
+    assert_ok(p, err);
+    pool_stop(p);
+    assert_false(pool_start(p));
+    pool_free(p);
+    assert_int_equal(m.made, 0);
 }
 
 static void waits_while_somebody_makes_one_elsewhere(void **state)
@@ -252,6 +303,8 @@ int main(void)
         cmocka_unit_test(is_empty_until_it_is_started),
         cmocka_unit_test(fills_up_and_refills_after_a_take),
         cmocka_unit_test(the_dead_are_never_given_out),
+        cmocka_unit_test(the_dead_are_replaced_as_soon_as_it_is_told),
+        cmocka_unit_test(makes_no_more_once_it_is_stopped),
         cmocka_unit_test(waits_while_somebody_makes_one_elsewhere),
         cmocka_unit_test(makes_none_without_the_memory_for_it),
         cmocka_unit_test(goes_while_making_fails),

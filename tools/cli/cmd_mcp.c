@@ -50,7 +50,7 @@ static const struct cli_option options[] = {
     { "tools", "GROUPS",
       "offer these groups alone, comma separated, such as computer,terminal,code,file; all: those "
       "of the kernel too (memory, storage, llm, agent), which are not listed to models else" },
-    { "no-pool", NULL, "prepare no sandboxes ahead" },
+    { "no-pool", NULL, "prepare no computers ahead" },
     { "log", "LEVEL", "error, warn, info or debug, on standard error" },
     { NULL },
 };
@@ -120,7 +120,8 @@ static bool on_option(void *arg, const char *name, const char *value, struct err
     else if (strcmp(name, "tools") == 0)
         return override(c->overrides, "access", "groups", split(value), err);
     else if (strcmp(name, "no-pool") == 0)
-        return override(c->overrides, "sandbox", "pool_size", json_integer(0), err);
+        return override(c->overrides, "sandbox", "pool_size", json_integer(0), err) &&
+               override(c->overrides, "vm", "pool_size", json_integer(0), err);
     else if (strcmp(name, "log") == 0)
         return override(c->overrides, "log", "level", json_string(value), err);
     return true;

@@ -89,6 +89,7 @@ static bool add(struct cli_engine *e, struct computer_backend *backend, struct e
 bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *overrides,
                       struct error *err)
 {
+    struct computer_backend *sandboxes;
     enum log_level level;
 
     memset(e, 0, sizeof *e);
@@ -103,9 +104,9 @@ bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *ove
     e->kernel = kernel_new(e->loop, e->config, err);
     if (!e->kernel)
         goto fail;
-    if (!add(e, cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err),
-             err) ||
-        !add(e, machines_backend(e->loop, e->config, err), err))
+    sandboxes = cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err);
+    if (!add(e, sandboxes, err) ||
+        !add(e, machines_backend(e->loop, e->config, sandboxes, err), err))
         goto fail;
     if (!toolset_register(kernel_tools(e->kernel), e->config->access.groups, err))
         goto fail;

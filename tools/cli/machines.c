@@ -10,13 +10,15 @@
 #include "kernel/base/fd.h"
 #include "kernel/base/log.h"
 #include "kernel/base/paths.h"
+#include "sandbox/sandbox.h"
 
 #define PROGRAM "qemu-system-x86_64"
 
 struct lazy {
     struct computer_backend base; /* first */
-    struct loop *loop;            /* constant, like the next one */
+    struct loop *loop;            /* constant, like the next two */
     const struct config *config;
+    struct computer_backend *sandboxes;
 
     pthread_mutex_t lock;
     struct computer_backend *real; /* NULL until it is needed; then constant */
@@ -53,6 +55,7 @@ bool machines_places(const struct config *config, struct machines_places *ret, s
         .initrd_fd = -1,
         .disk_fd = -1,
         .memory_mib = (uint32_t)config->vm.memory_mb,
+        .pool_size = (uint32_t)config->vm.pool_size,
     };
     *ret = p;
     return true;
@@ -101,7 +104,8 @@ static struct computer_backend *make_real(struct lazy *l, struct error *err)
     if (program && machines_places(l->config, &places, err)) {
         places.config.program = program;
         places.config.loop = l->loop;
-        if (fd_mkdirs(places.overlays, 0700, err))
+        if (fd_mkdirs(places.overlays, 0700, err) &&
+            sandbox_groups(l->sandboxes, &places.config.groups, err))
             real = vmctl_backend_new(&places.config, err);
         machines_places_fini(&places);
     }
@@ -149,7 +153,7 @@ static void lazy_free(struct computer_backend *b)
 }
 
 struct computer_backend *machines_backend(struct loop *loop, const struct config *config,
-                                          struct error *err)
+                                          struct computer_backend *sandboxes, struct error *err)
 {
     struct lazy *l = calloc(1, sizeof *l);
 
@@ -159,6 +163,7 @@ struct computer_backend *machines_backend(struct loop *loop, const struct config
     }
     l->loop = loop;
     l->config = config;
+    l->sandboxes = sandboxes;
     pthread_mutex_init(&l->lock, NULL);
     l->base = (struct computer_backend){ .kind = "vm",
                                          .create = lazy_create,

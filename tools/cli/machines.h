@@ -9,8 +9,10 @@
 #include "kernel/config.h"
 #include "vmctl/vmctl.h"
 
-/** For computers_add_backend().  @config is borrowed. */
+/** For computers_add_backend().  @config is borrowed, and so is @sandboxes, with whose control
+ *  groups it shares. */
 NODISCARD struct computer_backend *machines_backend(struct loop *loop, const struct config *config,
+                                                    struct computer_backend *sandboxes,
                                                     struct error *err);
 
 /** Where things are.  Strings for machines_places_fini(); `config` borrows them and @config's. */

@@ -8,10 +8,13 @@
 
 #include <stdatomic.h>
 
+#include "sandbox/cgroup.h"
+
 static struct machine_world world;
 static const char *missing; /* here, for which all tests are skipped */
 static char images[256], kept[256];
 static struct computer_backend *backend;
+static struct cgroup_host *groups; /* made and freed by the test that wants them */
 
 static struct told {
     atomic_uint lost;
@@ -38,6 +41,7 @@ static void open_backend(const char *folder)
     config = store_config(&world, images);
     config.state_dir = kept;
     config.cache_dir = folder;
+    config.groups = groups;
     backend = vmctl_backend_new(&config, &err);
     assert_ok(backend, err);
 }

@@ -1,12 +1,33 @@
 /* How machines end, what is said of it, and that nothing is left. */
 #include "tests/integration/machine/backend.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 
+#include "sandbox/cgroup.h"
 #include "vmctl/machine.h"
 
 static const char *self; /* this program, which is its own server to be killed */
+
+static int open_groups_and_world(void **state)
+{
+    char server[32];
+    struct error err = ERROR_INIT;
+
+    (void)snprintf(server, sizeof server, "ending%d", (int)getpid());
+    groups = cgroup_host_new(SANDBOX_CGROUP_AUTO, server, &err);
+    assert_ok(groups, err);
+    return open_world(state);
+}
+
+static int close_both(void **state)
+{
+    int rc = close_world(state);
+
+    cgroup_host_free(groups);
+    return rc;
+}
 
 static pid_t pid_of(struct computer *c)
 {
@@ -88,6 +109,58 @@ static void one_that_is_short_of_memory_goes_on_and_says_so(void **state)
     } while (strikes.oom == 0);
     store_expect(c, "echo alive", "alive\n");
     computer_unref(c);
+}
+
+/* The folder of a process's group that counts memory, or "". */
+static void find_group(pid_t pid, char *buf, size_t size, bool *ret_v2)
+{
+    char path[40], *text, *line = NULL;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
+    text = fd_read_file(AT_FDCWD, path, 65536, NULL, NULL);
+    *ret_v2 = cgroup_host_mode(groups) == SANDBOX_CGROUP_V2;
+    if (text)
+        line = strstr(text, *ret_v2 ? "0::/" : ":memory:/");
+    buf[0] = '\0';
+    if (line) {
+        char *at = strchr(line, '/');
+
+        at[strcspn(at, "\n")] = '\0';
+        (void)snprintf(buf, size, "/sys/fs/cgroup%s%s", *ret_v2 ? "" : "/memory", at);
+    }
+    free(text);
+}
+
+static void a_qemu_that_grows_too_large_is_ended_and_that_is_said(void **state)
+{
+    char folder[300], path[340], limit[32];
+    struct computer_usage usage;
+    struct error err = ERROR_INIT;
+    struct guest_run *run;
+    struct wait w = patience();
+    struct computer *c;
+    bool v2;
+    (void)state;
+
+    c = create(NULL);
+    assert_ok(computer_usage(c, &usage, &err), err);
+    assert_true(usage.memory_bytes > 1u << 20 && usage.peak_memory_bytes >= usage.memory_bytes);
+    find_group(pid_of(c), folder, sizeof folder, &v2);
+    (void)snprintf(path, sizeof path, "%s/memory.%s", folder, v2 ? "max" : "limit_in_bytes");
+    (void)snprintf(limit, sizeof limit, "%" PRIu64, usage.memory_bytes + (16u << 20));
+    if (cgroup_host_mode(groups) == SANDBOX_CGROUP_NONE || access(path, W_OK) != 0) {
+        print_message("no groups for memory here\n");
+        computer_unref(c);
+        return;
+    }
+    assert_true(fd_write_file(AT_FDCWD, path, limit, &err));
+    run = machine_start(computer_guest(c), "dd if=/dev/zero of=/dev/null bs=100M count=1", false);
+    UNCHECKED(guest_run_wait(run, 0, NULL, &w, &err));
+    guest_run_unref(run);
+    await_lost();
+    assert_contains(told.why, "took more memory than the machine's limit");
+    computer_unref(c);
+    assert_int_not_equal(access(folder, F_OK), 0);
 }
 
 static void one_that_cannot_be_saved_goes_on(void **state)
@@ -200,6 +273,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_qemu_that_is_killed_is_a_lost_computer),
         cmocka_unit_test(a_qemu_that_stands_still_costs_time_and_no_more),
         cmocka_unit_test(one_that_is_short_of_memory_goes_on_and_says_so),
+        cmocka_unit_test(a_qemu_that_grows_too_large_is_ended_and_that_is_said),
         cmocka_unit_test(one_that_cannot_be_saved_goes_on),
         cmocka_unit_test(a_killed_server_leaves_no_qemu_and_no_file),
     };
@@ -207,5 +281,5 @@ int main(int argc, char **argv)
     if (argc == 3 && !strcmp(argv[1], "serve"))
         return serve(argv[2]);
     self = "/proc/self/exe";
-    return cmocka_run_group_tests(tests, open_world, close_world);
+    return cmocka_run_group_tests(tests, open_groups_and_world, close_both);
 }
