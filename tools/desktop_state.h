@@ -20,5 +20,6 @@ struct desktop_state {
     atomic_uint refs;
     pthread_mutex_t lock;
     struct desktop_point pointer; /* of the screen */
+    bool busy;                    /* what was done last was not over when it was answered */
     struct desktop_recording recording;
 };
