@@ -510,7 +510,7 @@ static bool desktop_handler(struct tool_call *call, const void *args, struct err
             ok = act(&d, a, err) && tell(&d, a, err);
             break;
         default:
-            ok = desktop_await_calm(&d, err) && act(&d, a, err) && tell(&d, a, err);
+            ok = desktop_await_last(&d, err) && act(&d, a, err) && tell(&d, a, err);
         }
     }
     desktop_close(&d);

@@ -73,9 +73,12 @@ NODISCARD bool desktop_settle(struct desktop *d, int64_t react_ns, int64_t busy_
  *  the first time, and false where that cannot be known. */
 bool desktop_busy(struct desktop *d);
 
-/** Wait for what the action before has set off, for DESKTOP_BUSY_NS at most: what is typed then
- *  comes to the window that it has opened. */
-NODISCARD bool desktop_await_calm(struct desktop *d, struct error *err);
+/** Wait until nothing is at work, for DESKTOP_BUSY_NS at most. */
+NODISCARD bool desktop_calm(struct desktop *d, struct error *err);
+
+/** The same if the action before was not over when it was answered: what is typed then comes to the
+ *  window that it has opened. */
+NODISCARD bool desktop_await_last(struct desktop *d, struct error *err);
 
 /** @frame as an image of the answer, with a line that says its scale. */
 NODISCARD bool desktop_show(struct desktop *d, const struct display_frame *frame,

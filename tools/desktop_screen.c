@@ -42,21 +42,25 @@ bool desktop_busy(struct desktop *d)
     return !last.processors || desktop_load_busy(&last, &now);
 }
 
-bool desktop_await_calm(struct desktop *d, struct error *err)
+bool desktop_calm(struct desktop *d, struct error *err)
 {
     int64_t until_ns = clock_add_ns(clock_now_ns(), DESKTOP_BUSY_NS);
+
+    while (desktop_busy(d) && clock_now_ns() < until_ns) {
+        if (!wait_pause(&d->call->wait, LOOK_NS, err))
+            return false;
+    }
+    return true;
+}
+
+bool desktop_await_last(struct desktop *d, struct error *err)
+{
     bool busy;
 
     pthread_mutex_lock(&d->state->lock);
     busy = d->state->busy;
     pthread_mutex_unlock(&d->state->lock);
-    if (!busy)
-        return true;
-    while (desktop_busy(d) && clock_now_ns() < until_ns) {
-        if (!wait_pause(&d->call->wait, LOOK_NS, err))
-            return false;
-    }
-    return look(d, &d->before, err);
+    return !busy || (desktop_calm(d, err) && look(d, &d->before, err));
 }
 
 bool desktop_settle(struct desktop *d, int64_t react_ns, int64_t busy_ns, struct desktop_look *ret,

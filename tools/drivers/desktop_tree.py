@@ -24,7 +24,7 @@ ACTIVE, CHECKED, EDITABLE, EXPANDED, FOCUSED, PRESSED, SELECTED, SENSITIVE, SHOW
 STATES = (("focused", FOCUSED), ("checked", CHECKED), ("selected", SELECTED), ("expanded", EXPANDED),
           ("pressed", PRESSED), ("editable", EDITABLE), ("active", ACTIVE))
 DULL = {"panel", "filler", "section", "unknown", "redundant object", "generic", "static",
-        "scroll pane", "viewport", "layered pane", "root pane", "split pane", "paragraph"}
+        "scroll pane", "viewport", "separator", "layered pane", "root pane", "split pane", "paragraph"}
 TEXTS = {"paragraph", "section", "static", "text", "label", "heading", "terminal"}
 NUMBERS = {"slider", "spin button", "progress bar"}
 INPUTS = {"push button", "menu item", "check box", "entry", "radio button"}
@@ -327,7 +327,7 @@ def main():
         raise OSError("accessibility is not running here")
     bus = Bus(address)
     apps = windows_of(bus)
-    lines, missing = [], bus.late
+    lines = []
     chosen = choose(apps, title)
     missing = grow(bus, [window for _, windows in chosen for window in windows])
     for app, windows in chosen:
