@@ -161,7 +161,7 @@ static const uint16_t spare[DESKTOP_SPARE] = {
 /* The character at @text, of @len valid bytes, and how many of them it has. */
 static uint32_t character(const char *text, size_t len, size_t *ret_len)
 {
-    static const uint8_t masks[] = { 0x7f, 0, 0x1f, 0x0f, 0x07 };
+    static const uint8_t masks[] = { 0, 0x7f, 0x1f, 0x0f, 0x07 };
     uint8_t first = (uint8_t)text[0];
     size_t n = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
     uint32_t c = first & masks[n];
