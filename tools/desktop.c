@@ -17,7 +17,7 @@
 #define TYPED_MAX  20000
 #define INSIDE_NS  (40 * CLOCK_NS_PER_S)
 #define INSIDE_MAX (256u << 10)
-#define TREE_S     "20" /* in which the tree is walked; what is not reached by then is left out */
+#define TREE_S     "25" /* in which the tree is walked; what is not reached by then is left out */
 #define LOOK_NS    (250 * CLOCK_NS_PER_MS)
 
 enum action {

@@ -255,16 +255,15 @@ def short(value):
 
 
 def grow(bus, roots):
-    """Everything that shows below @roots, level by level, and whether something is missing."""
-    found, level, room = [], roots, NODES_MAX
+    """Learns of everything that shows below @roots, level by level; whether something is missing."""
+    level, room = roots, NODES_MAX
     while level and room > 0 and not bus.late and level[0].depth < DEPTH_MAX:
         learn_names(bus, level)
-        found += level
+        learn_values(bus, level)
         below = [child for node in level for child in node.children][:room]
         room -= len(below)
         learn_states(bus, below)
         level = [node for node in below if node.has(SHOWING)]
-    learn_values(bus, found)
     return bool(level) or bus.late
 
 
@@ -295,7 +294,7 @@ def choose(apps, title):
 
 
 def line_of(node):
-    words = [node.role or "(no answer)"]
+    words = [node.role]
     if node.name:
         words.append('"%s"' % node.name.replace('"', "'"))
     if node.box and node.box[2] > 0 and node.box[3] > 0:
@@ -311,7 +310,7 @@ def line_of(node):
 def lines_of(node, indent, above, lines):
     """Appends to @lines what is told of @node and what is in it."""
     same = node.role == "static" and node.name == above  # what a button says, once more
-    if (node.name or node.value or node.role not in DULL) and not same:
+    if (node.name or node.value or node.role and node.role not in DULL) and not same:
         lines.append("  " * min(indent, 20) + line_of(node))
         indent += 1
     for child in node.children:
