@@ -41,6 +41,8 @@ const tree = (title) => textWhenItCan('tree', title ? { text: title } : {});
 // By its server, which answers sooner than the list of windows.
 const frontTitle = async () => textOf(await call('terminal_run', { command: 'xdotool getactivewindow getwindowname' }));
 const inFront = (part) => until(frontTitle, (title) => title.includes(part), `a window "${part}" in front`);
+// A window comes to the front before its program takes keys.
+const calm = () => until(() => did('wait', { duration: 0.5 }), (text) => !text.includes('at work'), 'calm');
 const treeWith = (part) => until(tree, (text) => text.includes(part), `"${part}" in the tree`);
 
 // The place of the first thing in a tree whose line begins with @start.
@@ -258,9 +260,11 @@ test('a letter is written in Writer and saved', async () => {
   const words = 'Grüße: é ß 漢字 😀 Ωμέγα → done';
   good(await call('terminal_run', { command: 'libreoffice --writer --norestore', background: true }));
   await inFront('LibreOffice Writer');
+  await calm();
   await did('type', { text: `${words}\nsecond line` });
   await did('key', { text: 'ctrl+s' });
   await inFront('Save');
+  await calm();
   await did('key', { text: 'ctrl+a' });
   await did('type', { text: '/workspace/letter.odt\n' });
   const content = await until(() => call('terminal_run', { command: 'unzip -p /workspace/letter.odt content.xml' }),
