@@ -485,6 +485,8 @@ static bool desktop_handler(struct tool_call *call, const void *args, struct err
     if (!c)
         return false;
     ok = desktop_open(&d, call, c, err);
+    if (ok && a->action == WAIT)
+        (void)desktop_busy(&d); /* from now on */
     if (ok) {
         switch ((enum action)a->action) {
         case ZOOM:

@@ -91,9 +91,11 @@ bool desktop_settle(struct desktop *d, int64_t react_ns, int64_t busy_ns, struct
     }
     display_frame_fini(&last);
     ret->changed = ok && !same(&ret->frame, &d->before);
-    pthread_mutex_lock(&d->state->lock);
-    d->state->busy = ret->busy;
-    pthread_mutex_unlock(&d->state->lock);
+    if (react_ns) {
+        pthread_mutex_lock(&d->state->lock);
+        d->state->busy = ret->busy;
+        pthread_mutex_unlock(&d->state->lock);
+    }
     return ok;
 }
 
