@@ -41,8 +41,6 @@ const tree = (title) => textWhenItCan('tree', title ? { text: title } : {});
 // By its server, which answers sooner than the list of windows.
 const frontTitle = async () => textOf(await call('terminal_run', { command: 'xdotool getactivewindow getwindowname' }));
 const inFront = (part) => until(frontTitle, (title) => title.includes(part), `a window "${part}" in front`);
-// A window comes to the front before its program takes keys.
-const calm = () => until(() => did('wait', { duration: 0.5 }), (text) => !text.includes('at work'), 'calm');
 const treeWith = (part) => until(tree, (text) => text.includes(part), `"${part}" in the tree`);
 
 // The place of the first thing in a tree whose line begins with @start.
@@ -254,23 +252,4 @@ test('what was done is kept as pictures, one for each step', async () => {
       new RegExp(`^1280,${count}$`));
   }
   assert.ok((await act('record_stop')).isError);
-});
-
-test('a letter is written in Writer and saved', async () => {
-  const words = 'Grüße: é ß 漢字 😀 Ωμέγα → done';
-  good(await call('terminal_run', { command: 'libreoffice --writer --norestore', background: true }));
-  await inFront('LibreOffice Writer');
-  await calm();
-  await did('type', { text: `${words}\nsecond line` });
-  await did('key', { text: 'ctrl+s' });
-  await inFront('Save');
-  await calm();
-  await did('key', { text: 'ctrl+a' });
-  await did('type', { text: '/workspace/letter.odt\n' });
-  const content = await until(() => call('terminal_run', { command: 'unzip -p /workspace/letter.odt content.xml' }),
-    (answer) => textOf(answer).includes('[exit code 0'), 'the saved letter').then(output);
-  assert.ok(content.includes(`>${words}<`), content);
-  assert.ok(content.includes('>second line<'), content);
-  await inFront('letter.odt - LibreOffice Writer');
-  await screenshot('desktop-writer.png');
 });
