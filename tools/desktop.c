@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,8 +15,10 @@
 #define WAIT_MAX_S 30
 #define SCROLL_MAX 100
 #define TYPED_MAX  20000
-#define INSIDE_NS  (20 * CLOCK_NS_PER_S)
+#define INSIDE_NS  (40 * CLOCK_NS_PER_S)
 #define INSIDE_MAX (256u << 10)
+#define TREE_S     "25" /* in which the tree is walked; what is not reached by then is left out */
+#define LOOK_NS    (250 * CLOCK_NS_PER_MS)
 
 enum action {
     SCREENSHOT,
@@ -64,6 +67,9 @@ static const char *const actions[] = { "screenshot",
                                        "record_stop",
                                        NULL };
 
+/* tools/drivers/desktop_tree.py */
+extern const char desktop_tree_text[];
+
 static const char *const directions[] = { "up", "down", "left", "right", NULL };
 
 struct desktop_args {
@@ -103,7 +109,7 @@ static const struct json_field desktop_fields[] = {
       .max = 4 },
     { .name = "text",
       .description = "What to type; or keys as in xdotool (\"ctrl+s\", \"Return\"), for clicks "
-                     "and scroll those held meanwhile",
+                     "and scroll those held meanwhile; for tree part of a window's title",
       .kind = JSON_KIND_TEXT,
       .offset = offsetof(struct desktop_args, text),
       .max = TYPED_MAX },
@@ -235,14 +241,29 @@ struct desktop_point desktop_in_image(const struct desktop *d, struct desktop_po
     };
 }
 
-struct desktop_point desktop_pointer(struct desktop *d)
+bool desktop_pointer(struct desktop *d, struct desktop_point *ret, struct error *err)
 {
+    static const char *const argv[] = { "xdotool", "getmouselocation", NULL };
+    const struct toolkit_program program = { .argv = argv, .max = 4096, .timeout_ns = INSIDE_NS };
+    CLEANUP(buf_fini) struct buf said = BUF_INIT;
+    struct error why = ERROR_INIT;
     struct desktop_point p;
+    int code;
 
+    if (toolkit_program(d->call, d->computer, &program, &said, &code, &why)) {
+        if (code != 0 || sscanf(buf_str(&said), "x:%" SCNu32 " y:%" SCNu32, &p.x, &p.y) != 2 ||
+            p.x >= d->before.width || p.y >= d->before.height)
+            return error_set(err, ERR_IO, "xdotool does not know where the pointer is: %s",
+                             buf_str(&said));
+        *ret = p;
+        return true;
+    }
+    if (why.code != ERR_NOT_FOUND)
+        return error_set(err, why.code, "%s", why.text);
     pthread_mutex_lock(&d->state->lock);
-    p = d->state->pointer;
+    *ret = d->state->pointer;
     pthread_mutex_unlock(&d->state->lock);
-    return p;
+    return true;
 }
 
 void desktop_set_pointer(struct desktop *d, struct desktop_point p)
@@ -308,13 +329,14 @@ static bool click(struct desktop *d, const struct desktop_args *a, enum display_
 
 static bool drag(struct desktop *d, const struct desktop_args *a, struct error *err)
 {
-    struct desktop_point from = desktop_pointer(d), to;
     const struct desktop_chord *held;
+    struct desktop_point from, to;
     struct desktop_chord chord;
 
     return keys_of(a, false, &chord, &held, err) &&
-           (!a->start_coordinate ||
-            desktop_point(d, a->start_coordinate, "start_coordinate", &from, err)) &&
+           (a->start_coordinate
+                ? desktop_point(d, a->start_coordinate, "start_coordinate", &from, err)
+                : desktop_pointer(d, &from, err)) &&
            desktop_point(d, a->coordinate, "coordinate", &to, err) &&
            desktop_drag(d, from, to, held, err);
 }
@@ -386,25 +408,31 @@ static bool act(struct desktop *d, const struct desktop_args *a, struct error *e
 /* What came of it, as the screen shows. */
 static bool tell(struct desktop *d, const struct desktop_args *a, struct error *err)
 {
-    struct display_frame after = { .width = 0 };
-    bool changed, ok;
+    bool waited = a->action == WAIT, looked = a->action == SCREENSHOT;
+    struct desktop_look after = { .changed = false };
+    bool ok = desktop_settle(d,
+                             looked   ? 0
+                             : waited ? LOOK_NS
+                                      : DESKTOP_REACT_NS,
+                             looked || waited ? 0 : DESKTOP_BUSY_NS, &after, err) &&
+              desktop_record_frame(d, &after.frame, err);
 
-    ok = desktop_settle(d, a->action == SCREENSHOT ? 0 : DESKTOP_REACT_NS, &after, &changed, err) &&
-         desktop_record_frame(d, &after, err);
-    if (ok && a->action != SCREENSHOT)
-        ok = result_printf(d->call->result, err, "%s: %s", actions[a->action],
-                           changed ? "the screen has changed."
-                                   : "nothing on the screen has changed.");
-    if (ok && (a->screenshot || a->action == SCREENSHOT))
-        ok = desktop_show(d, &after, err);
-    display_frame_fini(&after);
+    if (ok && !looked)
+        ok = result_printf(d->call->result, err, "%s: %s%s", actions[a->action],
+                           after.changed ? "the screen has changed"
+                                         : "nothing on the screen has changed",
+                           !after.busy      ? "."
+                           : !after.changed ? " yet, but programs are at work."
+                                            : "; programs are still at work.");
+    if (ok && (a->screenshot || looked))
+        ok = desktop_show(d, &after.frame, err);
+    display_frame_fini(&after.frame);
     return ok;
 }
 
 /* What a program of the image says. */
-static bool ask_inside(struct desktop *d, const char *name, struct error *err)
+static bool ask_inside(struct desktop *d, const char *const *argv, struct error *err)
 {
-    const char *const argv[] = { name, NULL };
     const struct toolkit_program program = { .argv = argv,
                                              .max = INSIDE_MAX,
                                              .timeout_ns = INSIDE_NS };
@@ -416,15 +444,34 @@ static bool ask_inside(struct desktop *d, const char *name, struct error *err)
         return error_set(err, why.code, "%s%s", why.text,
                          why.code == ERR_NOT_FOUND ? "; the image \"desktop\" has it" : "");
     if (code != 0)
-        return error_set(err, ERR_IO, "%s: %s", name, buf_str(&said));
+        return error_set(err, ERR_IO, "%s: %s", argv[0], buf_str(&said));
     return result_text(d->call->result, buf_str(&said), said.len,
                        "zoom or a window of less content shows the rest", err);
 }
 
+static bool windows(struct desktop *d, struct error *err)
+{
+    static const char *const argv[] = { "aios-windows", NULL };
+
+    return ask_inside(d, argv, err);
+}
+
+static bool tree(struct desktop *d, const struct desktop_args *a, struct error *err)
+{
+    /* Without what else Python would load at its start, which takes a second there. */
+    const char *const argv[] = { "python3", "-IS",        "-c", desktop_tree_text,
+                                 TREE_S,    a->text.data, NULL };
+
+    return ask_inside(d, argv, err);
+}
+
 static bool cursor_position(struct desktop *d, struct error *err)
 {
-    struct desktop_point p = desktop_in_image(d, desktop_pointer(d));
+    struct desktop_point p;
 
+    if (!desktop_pointer(d, &p, err))
+        return false;
+    p = desktop_in_image(d, p);
     return result_printf(d->call->result, err, "[%" PRIu32 ", %" PRIu32 "]", p.x, p.y);
 }
 
@@ -438,6 +485,8 @@ static bool desktop_handler(struct tool_call *call, const void *args, struct err
     if (!c)
         return false;
     ok = desktop_open(&d, call, c, err);
+    if (ok && a->action == WAIT)
+        (void)desktop_busy(&d); /* from now on */
     if (ok) {
         switch ((enum action)a->action) {
         case ZOOM:
@@ -447,10 +496,10 @@ static bool desktop_handler(struct tool_call *call, const void *args, struct err
             ok = cursor_position(&d, err);
             break;
         case WINDOWS:
-            ok = ask_inside(&d, "aios-windows", err);
+            ok = windows(&d, err);
             break;
         case TREE:
-            ok = ask_inside(&d, "aios-tree", err);
+            ok = tree(&d, a, err);
             break;
         case RECORD_START:
             ok = desktop_record_start(&d, err);
@@ -458,8 +507,12 @@ static bool desktop_handler(struct tool_call *call, const void *args, struct err
         case RECORD_STOP:
             ok = desktop_record_stop(&d, err);
             break;
-        default:
+        case SCREENSHOT:
+        case WAIT:
             ok = act(&d, a, err) && tell(&d, a, err);
+            break;
+        default:
+            ok = desktop_await_last(&d, err) && act(&d, a, err) && tell(&d, a, err);
         }
     }
     desktop_close(&d);
@@ -469,9 +522,10 @@ static bool desktop_handler(struct tool_call *call, const void *args, struct err
 static const struct tool tools[] = {
     { .name = "desktop",
       .title = "Use the desktop",
-      .description = "See and use the screen of a computer that has one (computer_create with kind "
-                     "vm and image desktop). Says whether the screen changed. windows lists the "
-                     "windows, tree what is in them; record_start keeps each step as a picture.",
+      .description =
+          "See and use the screen of a computer that has one (computer_create with kind "
+          "vm and image desktop). Says whether the screen changed. windows lists the "
+          "windows, tree what is in the active one; record_start keeps each step as a picture.",
       .fields = desktop_fields,
       .args_size = sizeof(struct desktop_args),
       .flags = TOOL_DESTROYS | TOOL_OPEN_WORLD,

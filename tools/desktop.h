@@ -12,11 +12,13 @@
 
 #include "kernel/computer/display.h"
 #include "tools/desktop_keys.h"
+#include "tools/desktop_load.h"
 #include "tools/toolkit.h"
 
 #define DESKTOP_EDGE      1568u /* of an image that a model is shown */
 #define DESKTOP_REACT_NS  (2 * CLOCK_NS_PER_S)
 #define DESKTOP_SETTLE_NS (2 * CLOCK_NS_PER_S) /* for so long the screen may go on changing */
+#define DESKTOP_BUSY_NS   (8 * CLOCK_NS_PER_S) /* for so long programs may work on an answer */
 
 struct desktop_point {
     uint32_t x, y;
@@ -31,6 +33,7 @@ struct desktop {
     struct desktop_state *state;
     struct display_frame before;        /* what the screen showed when the call began */
     uint32_t image_width, image_height; /* of a screenshot of it */
+    struct desktop_load load;           /* when desktop_busy() was asked last */
 };
 
 /** Looks at the screen.  ERR_UNSUPPORTED says how to get a computer that has one.  To be given to
@@ -46,17 +49,36 @@ NODISCARD bool desktop_point(const struct desktop *d, const json_t *pair, const 
 /** Screen to image coordinates. */
 struct desktop_point desktop_in_image(const struct desktop *d, struct desktop_point p);
 
-/** Where the pointer is, as far as it was moved by us. */
-struct desktop_point desktop_pointer(struct desktop *d);
+/** Where the pointer is: as its server says, or, without a program that asks it, as far as it was
+ *  moved by us. */
+NODISCARD bool desktop_pointer(struct desktop *d, struct desktop_point *ret, struct error *err);
 void desktop_set_pointer(struct desktop *d, struct desktop_point p);
 
 /* ---- desktop_screen.c ---- */
 
-/** Wait until the screen changes, for @react_ns at most, and then until it is still (two equal
- *  frames in a row), for DESKTOP_SETTLE_NS at most.  *ret_changed: it does not look as it did when
- *  the call began.  @ret is for display_frame_fini() in any case. */
-NODISCARD bool desktop_settle(struct desktop *d, int64_t react_ns, struct display_frame *ret,
-                              bool *ret_changed, struct error *err);
+/** What a look at the screen came to. */
+struct desktop_look {
+    struct display_frame frame; /* for display_frame_fini() in any case */
+    bool changed;               /* it does not look as it did before the action */
+    bool busy;                  /* programs are still at work */
+};
+
+/** Wait until the screen changes, for @react_ns at most, or for @busy_ns while programs are at
+ * work; then until it is still (two equal frames in a row, and nothing at work), for
+ * DESKTOP_SETTLE_NS at most. */
+NODISCARD bool desktop_settle(struct desktop *d, int64_t react_ns, int64_t busy_ns,
+                              struct desktop_look *ret, struct error *err);
+
+/** Whether the computer's processors had something to do since the last time this was asked; true
+ *  the first time, and false where that cannot be known. */
+bool desktop_busy(struct desktop *d);
+
+/** Wait until nothing is at work, for DESKTOP_BUSY_NS at most. */
+NODISCARD bool desktop_calm(struct desktop *d, struct error *err);
+
+/** The same if the action before was not over when it was answered: what is typed then comes to the
+ *  window that it has opened. */
+NODISCARD bool desktop_await_last(struct desktop *d, struct error *err);
 
 /** @frame as an image of the answer, with a line that says its scale. */
 NODISCARD bool desktop_show(struct desktop *d, const struct display_frame *frame,

@@ -45,13 +45,12 @@ bool desktop_record_frame(struct desktop *d, const struct display_frame *frame, 
     if (!number)
         return true;
     return picture_png(frame->rgb, frame->width, frame->height, &png, err) &&
-           (guest_write_file(computer_guest(d->computer), "/", path, png.data, png.len, 0644, 0,
-                             &d->call->wait, err) ||
+           (guest_write_file(computer_guest(d->computer), "/", path, png.data, png.len, 0644,
+                             WIRE_WRITE_CREATE, &d->call->wait, err) ||
             error_prefix(err, "record the screen to %s", path));
 }
 
-/* True when there is a video. */
-static bool make_video(struct desktop *d, const char *folder)
+static bool make_video(struct desktop *d, const char *folder, struct error *err)
 {
     char from[96], to[96];
     const char *const argv[] = { "ffmpeg",
@@ -71,18 +70,19 @@ static bool make_video(struct desktop *d, const char *folder)
                                              .max = 64u << 10,
                                              .timeout_ns = VIDEO_NS };
     CLEANUP(buf_fini) struct buf said = BUF_INIT;
-    struct error ignored = ERROR_INIT;
     int code;
 
     (void)snprintf(from, sizeof from, "%s/%%05d.png", folder);
     (void)snprintf(to, sizeof to, "%s/video.mp4", folder);
-    return toolkit_program(d->call, d->computer, &program, &said, &code, &ignored) && code == 0;
+    return toolkit_program(d->call, d->computer, &program, &said, &code, err) &&
+           (code == 0 || error_set(err, ERR_IO, "ffmpeg: %s", buf_str(&said)));
 }
 
 bool desktop_record_stop(struct desktop *d, struct error *err)
 {
     struct desktop_recording *r = &d->state->recording;
     char folder[sizeof r->folder];
+    struct error why = ERROR_INIT;
     unsigned frames;
     bool on;
 
@@ -94,7 +94,10 @@ bool desktop_record_stop(struct desktop *d, struct error *err)
     pthread_mutex_unlock(&d->state->lock);
     if (!on)
         return error_set(err, ERR_INVALID, "nothing is being recorded; begin with record_start");
-    return result_printf(d->call->result, err, "%u pictures in %s%s", frames, folder,
-                         make_video(d, folder) ? ", and as a video in video.mp4 there"
-                                               : "; no video: ffmpeg is not in this computer");
+    if (make_video(d, folder, &why))
+        return result_printf(d->call->result, err,
+                             "%u pictures in %s, and as a video in video.mp4 there", frames,
+                             folder);
+    return result_printf(d->call->result, err, "%u pictures in %s; no video: %s", frames, folder,
+                         why.code == ERR_NOT_FOUND ? "ffmpeg is not in this computer" : why.text);
 }

@@ -5,9 +5,10 @@
 
 #include "kernel/base/clock.h"
 #include "kernel/picture.h"
-#include "tools/desktop.h"
+#include "tools/desktop_state.h"
 
-#define LOOK_NS (80 * CLOCK_NS_PER_MS)
+#define LOOK_NS  (80 * CLOCK_NS_PER_MS)
+#define STAT_MAX 8192u
 
 static bool same(const struct display_frame *a, const struct display_frame *b)
 {
@@ -28,28 +29,73 @@ static bool look(struct desktop *d, struct display_frame *frame, struct error *e
     return true;
 }
 
-bool desktop_settle(struct desktop *d, int64_t react_ns, struct display_frame *ret,
-                    bool *ret_changed, struct error *err)
+bool desktop_busy(struct desktop *d)
 {
-    int64_t until_ns = clock_add_ns(clock_now_ns(), react_ns);
-    struct display_frame last = { .width = 0 };
-    bool ok = display_frame(d->computer, ret, &d->call->wait, err);
+    CLEANUP(buf_fini) struct buf text = BUF_INIT;
+    struct desktop_load now, last = d->load;
 
+    if (!guest_read_file(computer_guest(d->computer), "/", "/proc/stat", 0, STAT_MAX, &text, NULL,
+                         &d->call->wait, NULL) ||
+        !desktop_load_read(buf_str(&text), &now))
+        return false;
+    d->load = now;
+    return !last.processors || desktop_load_busy(&last, &now);
+}
+
+bool desktop_calm(struct desktop *d, struct error *err)
+{
+    int64_t until_ns = clock_add_ns(clock_now_ns(), DESKTOP_BUSY_NS);
+
+    while (desktop_busy(d) && clock_now_ns() < until_ns) {
+        if (!wait_pause(&d->call->wait, LOOK_NS, err))
+            return false;
+    }
+    return true;
+}
+
+bool desktop_await_last(struct desktop *d, struct error *err)
+{
+    bool busy;
+
+    pthread_mutex_lock(&d->state->lock);
+    busy = d->state->busy;
+    pthread_mutex_unlock(&d->state->lock);
+    return !busy || (desktop_calm(d, err) && look(d, &d->before, err));
+}
+
+bool desktop_settle(struct desktop *d, int64_t react_ns, int64_t busy_ns, struct desktop_look *ret,
+                    struct error *err)
+{
+    int64_t start_ns = clock_now_ns(), until_ns = clock_add_ns(start_ns, react_ns);
+    struct display_frame last = { .width = 0 };
+    bool ok = display_frame(d->computer, &ret->frame, &d->call->wait, err);
+
+    busy_ns = clock_add_ns(start_ns, busy_ns);
+    ret->busy = desktop_busy(d);
     /* An emulated machine needs a moment before anything happens at all. */
-    while (ok && same(ret, &d->before) && clock_now_ns() < until_ns)
-        ok = look(d, ret, err);
-    *ret_changed = ok && !same(ret, &d->before);
+    while (ok && same(&ret->frame, &d->before) &&
+           clock_now_ns() < (ret->busy ? MAX(until_ns, busy_ns) : until_ns)) {
+        ok = look(d, &ret->frame, err);
+        ret->busy = desktop_busy(d);
+    }
+    ret->changed = ok && !same(&ret->frame, &d->before);
     until_ns = clock_add_ns(clock_now_ns(), DESKTOP_SETTLE_NS);
-    while (ok && *ret_changed && clock_now_ns() < until_ns) {
+    while (ok && ret->changed && clock_now_ns() < until_ns) {
         display_frame_fini(&last);
-        last = *ret;
-        *ret = (struct display_frame){ .width = 0 };
-        ok = look(d, ret, err);
-        if (ok && same(&last, ret))
+        last = ret->frame;
+        ret->frame = (struct display_frame){ .width = 0 };
+        ok = look(d, &ret->frame, err);
+        ret->busy = desktop_busy(d);
+        if (ok && !ret->busy && same(&last, &ret->frame))
             break;
     }
     display_frame_fini(&last);
-    *ret_changed = ok && !same(ret, &d->before);
+    ret->changed = ok && !same(&ret->frame, &d->before);
+    if (react_ns) {
+        pthread_mutex_lock(&d->state->lock);
+        d->state->busy = ret->busy;
+        pthread_mutex_unlock(&d->state->lock);
+    }
     return ok;
 }
 

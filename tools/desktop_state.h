@@ -10,6 +10,8 @@
 
 #include "tools/desktop.h"
 
+#define DESKTOP_SPARE 16u /* keys for characters that the layout has none for */
+
 struct desktop_recording {
     bool on;
     unsigned frames;
@@ -19,6 +21,8 @@ struct desktop_recording {
 struct desktop_state {
     atomic_uint refs;
     pthread_mutex_t lock;
-    struct desktop_point pointer; /* of the screen */
+    struct desktop_point pointer;  /* of the screen */
+    bool busy;                     /* what was done last was not over when it was answered */
+    uint32_t spare[DESKTOP_SPARE]; /* what is on them; 0: nothing of ours */
     struct desktop_recording recording;
 };
