@@ -3,8 +3,10 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#define START_NS  (300 * CLOCK_NS_PER_S) /* in an emulated machine on a busy one */
-#define ANSWER_NS (30 * CLOCK_NS_PER_S)
+#define START_NS   (300 * CLOCK_NS_PER_S) /* in an emulated machine on a busy one */
+#define ANSWER_NS  (30 * CLOCK_NS_PER_S)
+#define SLOW_NS    (10 * CLOCK_NS_PER_S) /* starts a machine whose processor is emulated, or worse */
+#define SLOW_TIMES 10u
 
 /* The profile is a folder of the computer, so that checkpoints and copies have it; the locks of the
  * computer that it was copied from are not valid here.  Why without Chromium's own sandbox:
@@ -82,10 +84,16 @@ static struct browser *new_browser(struct computer *c, struct error *err)
     }
     atomic_init(&b->refs, 1);
     b->computer = computer_ref(c);
+    b->slow = 1;
     list_init(&b->tabs);
     pthread_mutex_init(&b->lock, NULL);
     cond_init(&b->changed);
     return b;
+}
+
+int64_t browser_patience(const struct browser_tab *tab, int64_t ns)
+{
+    return ns * tab->browser->slow;
 }
 
 /* Its computer goes, or another takes its place: whoever is inside gets ERR_LOST. */
@@ -277,6 +285,9 @@ static bool bring_up(struct computers *cs, struct browser *b, const struct wait 
     bool later;
     bool ok = start(b, &later, w, err);
 
+    if (ok && !strcmp(computer_kind(b->computer), "vm") &&
+        clock_now_ns() > b->until_ns - START_NS + SLOW_NS)
+        b->slow = SLOW_TIMES;
     pthread_mutex_lock(&b->lock);
     b->left_alone = later;
     if (ok && b->state == BROWSER_STARTING)

@@ -137,8 +137,9 @@ struct browser {
     atomic_uint refs;
     struct computer *computer; /* kept as an object */
     struct cdp *cdp;           /* set before BROWSER_READY, then never changes */
-    struct run *run;           /* likewise, and the next two */
+    struct run *run;           /* likewise, and the next three */
     int64_t until_ns;          /* it must have started */
+    unsigned slow;             /* what takes a moment elsewhere may take so many of them here */
     char note[400];
     pthread_mutex_t lock;
     pthread_cond_t changed;
