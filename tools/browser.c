@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#define START_NS   (300 * CLOCK_NS_PER_S) /* in an emulated machine on a busy one */
+#define START_NS   (120 * CLOCK_NS_PER_S)
 #define ANSWER_NS  (30 * CLOCK_NS_PER_S)
 #define SLOW_NS    (10 * CLOCK_NS_PER_S) /* starts a machine whose processor is emulated, or worse */
 #define SLOW_TIMES 10u
@@ -219,7 +219,7 @@ static bool launch(struct browser *b, const struct wait *w, struct error *err)
     pthread_mutex_lock(&b->lock);
     b->cdp = cdp;
     b->run = run_ref(run);
-    b->until_ns = clock_add_ns(clock_now_ns(), START_NS);
+    b->began_ns = clock_now_ns();
     pthread_mutex_unlock(&b->lock);
     cdp_post(cdp, "", "Target.setAutoAttach",
              json_pack("{s:b,s:b,s:b,s:[{s:s}]}", "autoAttach", 1, "waitForDebuggerOnStart", 1,
@@ -234,6 +234,11 @@ static bool still_starting(struct error *err)
                      "machine; call again");
 }
 
+static bool is_machine(const struct browser *b)
+{
+    return !strcmp(computer_kind(b->computer), "vm");
+}
+
 /* Starts it, or goes on with that: a call whose time passes leaves it to the next one.
  * *ret_later: so it is. */
 static bool start(struct browser *b, bool *ret_later, const struct wait *w, struct error *err)
@@ -241,18 +246,19 @@ static bool start(struct browser *b, bool *ret_later, const struct wait *w, stru
     struct wait soon = *w;
     struct error failed = ERROR_INIT;
     struct run_info info;
+    int64_t until_ns;
 
     *ret_later = false;
     if (!b->cdp && !launch(b, w, err))
         return false;
+    until_ns = b->began_ns + (is_machine(b) ? SLOW_TIMES : 1) * START_NS;
     /* Perhaps it has started since, while nobody looked. */
-    soon.deadline_ns =
-        MIN(w->deadline_ns, MAX(b->until_ns, clock_add_ns(clock_now_ns(), ANSWER_NS)));
+    soon.deadline_ns = MIN(w->deadline_ns, MAX(until_ns, clock_add_ns(clock_now_ns(), ANSWER_NS)));
     if (greet(b, &soon, &failed))
         return true;
     run_info(b->run, &info);
     if (info.reason == RUN_LIVE && (failed.code == ERR_TIMEOUT || failed.code == ERR_CANCELLED) &&
-        clock_now_ns() < b->until_ns) {
+        clock_now_ns() < until_ns) {
         *ret_later = true;
         if (failed.code == ERR_TIMEOUT)
             return still_starting(err);
@@ -285,8 +291,7 @@ static bool bring_up(struct computers *cs, struct browser *b, const struct wait 
     bool later;
     bool ok = start(b, &later, w, err);
 
-    if (ok && !strcmp(computer_kind(b->computer), "vm") &&
-        clock_now_ns() > b->until_ns - START_NS + SLOW_NS)
+    if (ok && is_machine(b) && clock_now_ns() - b->began_ns > SLOW_NS)
         b->slow = SLOW_TIMES;
     pthread_mutex_lock(&b->lock);
     b->left_alone = later;

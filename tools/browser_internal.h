@@ -138,7 +138,7 @@ struct browser {
     struct computer *computer; /* kept as an object */
     struct cdp *cdp;           /* set before BROWSER_READY, then never changes */
     struct run *run;           /* likewise, and the next three */
-    int64_t until_ns;          /* it must have started */
+    int64_t began_ns;          /* to start */
     unsigned slow;             /* what takes a moment elsewhere may take so many of them here */
     char note[400];
     pthread_mutex_t lock;
