@@ -106,6 +106,13 @@ bool computers_attached(struct computers *cs, struct computer *c, const char *ke
                         void (*use)(void *arg, void *thing), void *arg);
 void computers_detach(struct computers *cs, struct computer *c, const char *key);
 
+/** As long as what is called @key is attached to @c, @fn is called before the computer's files are
+ *  copied or saved, so that what is kept in memory only can be put there: by the thread that asked
+ *  for the copy, without locks.  It may take its time within @w; what fails in it fails alone. */
+typedef void computers_save_fn(struct computers *cs, struct computer *c, const struct wait *w);
+void computers_on_save(struct computers *cs, struct computer *c, const char *key,
+                       computers_save_fn *fn);
+
 /** Its runs, the oldest first: [{"run", "command", "state", "value"}], where the state is
  *  run_reason_name()'s; a new reference.  @handle NULL: those of the default computer, if any. */
 NODISCARD json_t *computers_runs(struct computers *cs, struct agent *agent, const char *handle,

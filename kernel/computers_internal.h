@@ -89,6 +89,7 @@ struct computers_thing {
     struct list link;
     void *thing;
     void (*free_fn)(void *thing);
+    computers_save_fn *on_save; /* or NULL */
     char key[];
 };
 
@@ -247,6 +248,9 @@ void computers_take_things_locked(struct computers_entry *e, struct list *ret);
 /** Release what was taken, without the lock. */
 void computers_drop_runs(struct list *runs);
 void computers_drop_things(struct list *things);
+
+/** Let what is attached to @c do what computers_on_save() says. */
+void computers_tell_saving(struct computers *cs, struct computer *c, const struct wait *w);
 
 /** References to the runs of @e, for free(); NULL when there are none or there is no memory
  *  (*ret_count then says which). */

@@ -5,6 +5,8 @@
 #include "kernel/base/clock.h"
 #include "kernel/computers_internal.h"
 
+#define SAVERS_MAX 8u /* families with such a thing, in one computer */
+
 /* ---- taking apart ---- */
 
 void computers_take_runs_locked(struct computers_entry *e, struct list *ret)
@@ -139,6 +141,40 @@ void computers_detach(struct computers *cs, struct computer *c, const char *key)
         take_thing_locked(e, key, &things);
     pthread_mutex_unlock(&cs->lock);
     computers_drop_things(&things);
+}
+
+void computers_on_save(struct computers *cs, struct computer *c, const char *key,
+                       computers_save_fn *fn)
+{
+    struct computers_thing *t;
+    struct computers_entry *e;
+
+    pthread_mutex_lock(&cs->lock);
+    e = computers_entry_of_locked(cs, c);
+    t = e ? thing_find_locked(e, key) : NULL;
+    if (t)
+        t->on_save = fn;
+    pthread_mutex_unlock(&cs->lock);
+}
+
+void computers_tell_saving(struct computers *cs, struct computer *c, const struct wait *w)
+{
+    computers_save_fn *fns[SAVERS_MAX];
+    struct computers_entry *e;
+    size_t count = 0;
+
+    pthread_mutex_lock(&cs->lock);
+    e = computers_entry_of_locked(cs, c);
+    for (struct list *link = e ? e->things.next : NULL;
+         link && link != &e->things && count < SAVERS_MAX; link = link->next) {
+        const struct computers_thing *t = LIST_ENTRY(link, struct computers_thing, link);
+
+        if (t->on_save)
+            fns[count++] = t->on_save;
+    }
+    pthread_mutex_unlock(&cs->lock);
+    for (size_t i = 0; i < count; i++)
+        fns[i](cs, c, w);
 }
 
 /* ---- runs ---- */

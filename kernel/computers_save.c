@@ -63,6 +63,7 @@ static struct computer *fork_from(struct computers *cs, const char *agent, struc
     if (!plan.backend || !entry_traits(cs, source, &same, &plan.idle_ns, err))
         return NULL;
     plan.labels = labels ? labels : same;
+    computers_tell_saving(cs, source, w);
     if (computer_checkpoint(source, id.text, w, err)) {
         copy = computers_make(cs, &plan, w, err);
         if (!plan.backend->checkpoint_remove(plan.backend, id.text, &ignored))
@@ -162,6 +163,7 @@ static bool checkpoint_whole(struct computers *cs, struct computer *c, struct co
 
     if (!b || !begin_save(cs, r, err))
         return false;
+    computers_tell_saving(cs, c, w);
     if (computer_checkpoint(c, r->id, w, err)) {
         r->saving = false;
         if (computers_note(cs, AUDIT_COMPUTER, r->agent, r->from, "saved", NULL, r->id, err) &&

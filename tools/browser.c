@@ -3,7 +3,10 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#define START_NS (30 * CLOCK_NS_PER_S)
+#define START_NS   (120 * CLOCK_NS_PER_S)
+#define ANSWER_NS  (30 * CLOCK_NS_PER_S)
+#define SLOW_NS    (10 * CLOCK_NS_PER_S) /* starts a machine whose processor is emulated, or worse */
+#define SLOW_TIMES 10u
 
 /* The profile is a folder of the computer, so that checkpoints and copies have it; the locks of the
  * computer that it was copied from are not valid here.  Why without Chromium's own sandbox:
@@ -60,6 +63,7 @@ void browser_unref(struct browser *b)
     if (!b || atomic_fetch_sub(&b->refs, 1) > 1)
         return;
     cdp_free(b->cdp);
+    run_unref(b->run);
     for (struct list *link = b->tabs.next, *next; link != &b->tabs; link = next) {
         next = link->next;
         browser_tab_unref(LIST_ENTRY(link, struct browser_tab, link));
@@ -80,10 +84,16 @@ static struct browser *new_browser(struct computer *c, struct error *err)
     }
     atomic_init(&b->refs, 1);
     b->computer = computer_ref(c);
+    b->slow = 1;
     list_init(&b->tabs);
     pthread_mutex_init(&b->lock, NULL);
     cond_init(&b->changed);
     return b;
+}
+
+int64_t browser_patience(const struct browser_tab *tab, int64_t ns)
+{
+    return ns * tab->browser->slow;
 }
 
 /* Its computer goes, or another takes its place: whoever is inside gets ERR_LOST. */
@@ -182,28 +192,21 @@ static bool greet(struct browser *b, const struct wait *w, struct error *err)
 
     if (!params)
         return false;
-    cdp_post(b->cdp, "", "Target.setAutoAttach",
-             json_pack("{s:b,s:b,s:b,s:[{s:s}]}", "autoAttach", 1, "waitForDebuggerOnStart", 1,
-                       "flatten", 1, "filter", "type", "page"));
     answer = cdp_call(b->cdp, "", "Browser.setDownloadBehavior", params, w, err);
     if (!answer)
         return false;
     json_decref(answer);
-    if (await_any(b, have_page, NULL, b, w->deadline_ns, &late, w, err))
-        return true;
-    return late ? error_set(err, ERR_TIMEOUT, "the browser opened no page") : false;
+    if (!await_any(b, have_page, NULL, b, w->deadline_ns, &late, w, err))
+        return late ? error_set(err, ERR_TIMEOUT, "the browser opened no page") : false;
+    return browser_take_cookies(b, w, err);
 }
 
-bool browser_start(struct browser *b, const struct wait *w, struct error *err)
+static bool launch(struct browser *b, const struct wait *w, struct error *err)
 {
     static const struct run_spec spec = {
         .command = command, .merge = true, .control = true, .lossless = true
     };
-    struct wait soon = { .deadline_ns = MIN(w->deadline_ns, clock_add_ns(clock_now_ns(), START_NS)),
-                         .cancel = w->cancel };
     CLEANUP(run_unrefp) struct run *run = run_start(b->computer, &spec, w, err);
-    struct error failed = ERROR_INIT;
-    struct run_info info;
     struct cdp *cdp;
 
     if (!run)
@@ -215,14 +218,56 @@ bool browser_start(struct browser *b, const struct wait *w, struct error *err)
     }
     pthread_mutex_lock(&b->lock);
     b->cdp = cdp;
+    b->run = run_ref(run);
+    b->began_ns = clock_now_ns();
     pthread_mutex_unlock(&b->lock);
+    cdp_post(cdp, "", "Target.setAutoAttach",
+             json_pack("{s:b,s:b,s:b,s:[{s:s}]}", "autoAttach", 1, "waitForDebuggerOnStart", 1,
+                       "flatten", 1, "filter", "type", "page"));
+    return true;
+}
+
+static bool still_starting(struct error *err)
+{
+    return error_set(err, ERR_TIMEOUT,
+                     "Chromium is still starting, which takes a minute or more in an emulated "
+                     "machine; call again");
+}
+
+static bool is_machine(const struct browser *b)
+{
+    return !strcmp(computer_kind(b->computer), "vm");
+}
+
+/* Starts it, or goes on with that: a call whose time passes leaves it to the next one.
+ * *ret_later: so it is. */
+static bool start(struct browser *b, bool *ret_later, const struct wait *w, struct error *err)
+{
+    struct wait soon = *w;
+    struct error failed = ERROR_INIT;
+    struct run_info info;
+    int64_t until_ns;
+
+    *ret_later = false;
+    if (!b->cdp && !launch(b, w, err))
+        return false;
+    until_ns = b->began_ns + (is_machine(b) ? SLOW_TIMES : 1) * START_NS;
+    /* Perhaps it has started since, while nobody looked. */
+    soon.deadline_ns = MIN(w->deadline_ns, MAX(until_ns, clock_add_ns(clock_now_ns(), ANSWER_NS)));
     if (greet(b, &soon, &failed))
         return true;
-    run_info(run, &info);
-    run_kill(run, SIGKILL, true);
-    cdp_stop(cdp);
-    if (info.reason == RUN_EXIT && info.value == 127)
-        return missing(b->computer, err);
+    run_info(b->run, &info);
+    if (info.reason == RUN_LIVE && (failed.code == ERR_TIMEOUT || failed.code == ERR_CANCELLED) &&
+        clock_now_ns() < until_ns) {
+        *ret_later = true;
+        if (failed.code == ERR_TIMEOUT)
+            return still_starting(err);
+    } else {
+        run_kill(b->run, SIGKILL, true);
+        cdp_stop(b->cdp);
+        if (info.reason == RUN_EXIT && info.value == 127)
+            return missing(b->computer, err);
+    }
     if (err)
         *err = failed;
     return error_prefix(err, "starting Chromium");
@@ -239,29 +284,35 @@ static void take(void *arg, void *thing)
     ((struct found *)arg)->b = browser_ref(thing);
 }
 
-/* Starts @b, which others may be waiting for. */
+/* Starts @b, which others may be waiting for, and which nobody else does now. */
 static bool bring_up(struct computers *cs, struct browser *b, const struct wait *w,
                      struct error *err)
 {
-    bool ok = browser_start(b, w, err);
+    bool later;
+    bool ok = start(b, &later, w, err);
 
+    if (ok && is_machine(b) && clock_now_ns() - b->began_ns > SLOW_NS)
+        b->slow = SLOW_TIMES;
     pthread_mutex_lock(&b->lock);
+    b->left_alone = later;
     if (ok && b->state == BROWSER_STARTING)
         b->state = BROWSER_READY;
-    else if (!ok)
+    else if (!ok && !later)
         over_locked(b, "it did not start");
-    b->replaced = !ok;
+    b->replaced = !ok && !later;
     pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->lock);
-    if (!ok)
+    if (!ok && !later)
         computers_detach(cs, b->computer, BROWSER_KEY);
     return ok;
 }
 
 static bool started(struct browser_tab *none, void *arg)
 {
+    const struct browser *b = arg;
+
     (void)none;
-    return ((struct browser *)arg)->state != BROWSER_STARTING;
+    return b->state != BROWSER_STARTING || b->left_alone;
 }
 
 static bool over(struct browser_tab *none, void *arg)
@@ -290,6 +341,7 @@ static struct browser *attach_new(struct computers *cs, struct computer *c,
         browser_unref(b);
         return NULL;
     }
+    computers_on_save(cs, c, BROWSER_KEY, browser_saving);
     return bring_up(cs, b, w, err) ? STEAL(b) : NULL;
 }
 
@@ -301,28 +353,40 @@ static struct browser *get(struct tool_call *call, struct computer *c, bool *ret
     for (;;) {
         struct found found = { .b = NULL };
         CLEANUP(browser_unrefp) struct browser *b = NULL;
-        struct error failed = ERROR_INIT, ignored = ERROR_INIT;
+        struct error failed = ERROR_INIT;
         struct browser *next;
-        bool late, mine;
+        bool late, mine, starting;
 
         *ret_new = false;
         if (!wait_check(&call->wait, err))
             return NULL;
         if (computers_attached(cs, c, BROWSER_KEY, take, &found)) {
             b = found.b;
-            if (await_any(b, started, NULL, b, call->wait.deadline_ns, &late, &call->wait,
-                          &ignored) &&
+            if (await_any(b, started, NULL, b, call->wait.deadline_ns, &late, &call->wait, NULL) &&
                 b->cdp && !cdp_running(b->cdp))
-                UNCHECKED(await_any(b, over, NULL, b, call->wait.deadline_ns, &late, &call->wait,
-                                    &ignored));
+                UNCHECKED(
+                    await_any(b, over, NULL, b, call->wait.deadline_ns, &late, &call->wait, NULL));
             pthread_mutex_lock(&b->lock);
             if (b->state == BROWSER_READY) {
                 pthread_mutex_unlock(&b->lock);
                 return STEAL(b);
             }
-            mine = b->state == BROWSER_OVER && !b->replaced;
-            b->replaced |= mine;
+            starting = b->state == BROWSER_STARTING;
+            mine = starting ? b->left_alone : b->state == BROWSER_OVER && !b->replaced;
+            b->left_alone = false;
+            b->replaced |= mine && !starting;
             pthread_mutex_unlock(&b->lock);
+            if (starting && mine) {
+                *ret_new = true;
+                return bring_up(cs, b, &call->wait, err) ? STEAL(b) : NULL;
+            }
+            if (starting && !wait_check(&call->wait, &failed)) {
+                if (failed.code == ERR_TIMEOUT)
+                    still_starting(err);
+                else if (err)
+                    *err = failed;
+                return NULL;
+            }
             if (!mine)
                 continue; /* somebody else is about to replace it */
             computers_detach(cs, c, BROWSER_KEY);

@@ -110,6 +110,10 @@ NODISCARD json_t *browser_object_eval(struct browser_tab *tab, const struct brow
                                       const char *object, const char *function, json_t *args,
                                       const struct wait *w, struct error *err);
 
+/** @ns as long as it must be where @tab's computer is slow: an emulated one takes many times as
+ *  long for everything. */
+int64_t browser_patience(const struct browser_tab *tab, int64_t ns);
+
 /* ---- what changed ---- */
 
 struct browser_mark {

@@ -278,8 +278,10 @@ bool browser_act(struct tool_call *call, const void *args, struct error *err)
     act.o = outline_of(use.tab, err);
     if (!act.o)
         return false;
-    act.until_ns = clock_add_ns(clock_now_ns(), a->timeout_ms * CLOCK_NS_PER_MS);
-    act.wait.deadline_ns = MIN(call->wait.deadline_ns, clock_add_ns(act.until_ns, MARGIN_NS));
+    act.until_ns =
+        clock_add_ns(clock_now_ns(), browser_patience(use.tab, a->timeout_ms * CLOCK_NS_PER_MS));
+    act.wait.deadline_ns = MIN(call->wait.deadline_ns,
+                               clock_add_ns(act.until_ns, browser_patience(use.tab, MARGIN_NS)));
     act.in = (struct browser_input){ .tab = use.tab, .w = &act.wait };
     browser_mark(act.tab, &act.mark);
     if (use.note && use.note[0])

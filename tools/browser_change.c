@@ -82,7 +82,7 @@ static bool settled(struct browser_tab *tab, void *arg)
 bool browser_settle(struct browser_tab *tab, const struct browser_mark *mark, int64_t most_ns,
                     const struct wait *w, struct error *err)
 {
-    return browser_settle_after(tab, mark, QUIET_NS, most_ns, w, err);
+    return browser_settle_after(tab, mark, browser_patience(tab, QUIET_NS), most_ns, w, err);
 }
 
 bool browser_settle_after(struct browser_tab *tab, const struct browser_mark *mark,
@@ -103,10 +103,11 @@ bool browser_settle_after(struct browser_tab *tab, const struct browser_mark *ma
             browser_await(tab, settled, &s, clock_add_ns(now_ns, most_ns), &late, w, &failed));
     /* A navigation that brought no document becomes a download or another tab in a moment. */
     if (failed.code == ERR_NONE &&
-        browser_await(tab, come, &s,
-                      MIN(clock_add_ns(clock_now_ns(), MAX(GRACE_NS, quiet_ns)),
-                          clock_add_ns(now_ns, most_ns)),
-                      &late, w, &failed))
+        browser_await(
+            tab, come, &s,
+            MIN(clock_add_ns(clock_now_ns(), MAX(browser_patience(tab, GRACE_NS), quiet_ns)),
+                clock_add_ns(now_ns, most_ns)),
+            &late, w, &failed))
         UNCHECKED(
             browser_await(tab, settled, &s, clock_add_ns(now_ns, most_ns), &late, w, &failed));
     if (failed.code == ERR_NONE)

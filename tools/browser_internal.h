@@ -137,12 +137,16 @@ struct browser {
     atomic_uint refs;
     struct computer *computer; /* kept as an object */
     struct cdp *cdp;           /* set before BROWSER_READY, then never changes */
-    char note[400];            /* likewise */
+    struct run *run;           /* likewise, and the next three */
+    int64_t began_ns;          /* to start */
+    unsigned slow;             /* what takes a moment elsewhere may take so many of them here */
+    char note[400];
     pthread_mutex_t lock;
     pthread_cond_t changed;
 
     /* lock */
     enum browser_state state;
+    bool left_alone; /* it is starting, and nobody waits for it */
     bool replaced;
     char why[300]; /* of BROWSER_OVER */
     struct list tabs;
@@ -162,8 +166,13 @@ DEFINE_CLEANUP(struct browser, browser_unref)
 struct browser_tab *browser_tab_ref(struct browser_tab *tab);
 void browser_tab_unref(struct browser_tab *tab);
 
-/** Start it; it is READY or OVER then. */
-NODISCARD bool browser_start(struct browser *b, const struct wait *w, struct error *err);
+/* ---- browser_keep.c ---- */
+
+/** Before the files of @c are copied: what only its browser knows goes into one. */
+computers_save_fn browser_saving;
+
+/** What a browser of the computer that this one is a copy of had put there. */
+NODISCARD bool browser_take_cookies(struct browser *b, const struct wait *w, struct error *err);
 
 /* ---- browser_event.c ---- */
 

@@ -136,6 +136,7 @@ bool browser_evaluate(struct tool_call *call, const void *args, struct error *er
     const struct browser_frame *frame = NULL;
     struct error failed = ERROR_INIT;
     struct browser_mark mark;
+    int64_t most_ns;
     int64_t context = 0;
     json_t *answer;
     bool ok;
@@ -144,7 +145,8 @@ bool browser_evaluate(struct tool_call *call, const void *args, struct error *er
         return error_set(err, ERR_INVALID, "a ref says which frame; send one of them");
     if (!browser_use(call, a->computer, a->tab, false, &use, err))
         return false;
-    w.deadline_ns = MIN(call->wait.deadline_ns, clock_add_ns(clock_now_ns(), EVALUATE_NS));
+    most_ns = browser_patience(use.tab, EVALUATE_NS);
+    w.deadline_ns = MIN(call->wait.deadline_ns, clock_add_ns(clock_now_ns(), most_ns));
     browser_mark(use.tab, &mark);
     if (a->frame && (!browser_frames(use.tab, &frames, &w, err) ||
                      !name_context(use.tab, &frames, a->frame, &frame, &context, err)))
@@ -157,7 +159,7 @@ bool browser_evaluate(struct tool_call *call, const void *args, struct error *er
                      "Runtime.terminateExecution", NULL);
         if (failed.code == ERR_TIMEOUT)
             (void)snprintf(failed.text, sizeof failed.text,
-                           "it was not done after %.1f s and was ended", (double)EVALUATE_NS / 1e9);
+                           "it was not done after %.1f s and was ended", (double)most_ns / 1e9);
         if (err)
             *err = failed;
         return false;

@@ -221,7 +221,8 @@ bool browser_go(struct tool_call *call, struct browser_tab *tab, const char *url
     json_decref(answer);
     if (!strcmp(why, "net::ERR_ABORTED")) {
         /* A download, or an answer without a document. */
-        if (!browser_settle_after(tab, &mark, SETTLE_NS, 5 * SETTLE_NS, &call->wait, err))
+        if (!browser_settle_after(tab, &mark, browser_patience(tab, SETTLE_NS),
+                                  browser_patience(tab, 5 * SETTLE_NS), &call->wait, err))
             return false;
         return browser_changes(tab, &mark, "no page: the server sent none", out);
     }
@@ -293,15 +294,17 @@ static bool go_history(struct tool_call *call, struct browser_tab *tab, int by, 
     json_decref(answer);
     /* Another entry may be within the same document. */
     if (by != 0 &&
-        !browser_await(tab, arrived, &to, clock_add_ns(clock_now_ns(), LOAD_NS), &late, &call->wait,
-                       &failed) &&
+        !browser_await(tab, arrived, &to,
+                       clock_add_ns(clock_now_ns(), browser_patience(tab, LOAD_NS)), &late,
+                       &call->wait, &failed) &&
         !late) {
         if (err)
             *err = failed;
         return false;
     }
     to.within = by != 0 && browser_tab_document(tab) == mark.document;
-    return arrive(tab, &to, clock_add_ns(clock_now_ns(), LOAD_NS), refusals, &call->wait, out, err);
+    return arrive(tab, &to, clock_add_ns(clock_now_ns(), browser_patience(tab, LOAD_NS)), refusals,
+                  &call->wait, out, err);
 }
 
 bool browser_navigate(struct tool_call *call, const void *args, struct error *err)
@@ -324,7 +327,8 @@ bool browser_navigate(struct tool_call *call, const void *args, struct error *er
     if (back || forward || !strcmp(a->url, "reload"))
         ok = go_history(call, use.tab, forward - back, a->wait, &text, err);
     else
-        ok = browser_go(call, use.tab, a->url, a->wait, LOAD_NS, &text, err);
+        ok = browser_go(call, use.tab, a->url, a->wait, browser_patience(use.tab, LOAD_NS), &text,
+                        err);
     return ok && browser_finish(call, &use, &text, err);
 }
 
@@ -395,8 +399,9 @@ static bool new_tab(struct tool_call *call, struct browser_use *use, const char 
         return false;
     browser_copy(target, sizeof target, json_object_get(answer, "targetId"));
     json_decref(answer);
-    if (!browser_await(use->tab, tab_there, &e, clock_add_ns(clock_now_ns(), SETTLE_NS * 5), &late,
-                       &call->wait, err))
+    if (!browser_await(use->tab, tab_there, &e,
+                       clock_add_ns(clock_now_ns(), browser_patience(use->tab, SETTLE_NS * 5)),
+                       &late, &call->wait, err))
         return late ? error_set(err, ERR_LIMIT,
                                 "no tab was opened: there may be %u at most; close one",
                                 BROWSER_TABS_MAX)
@@ -413,7 +418,8 @@ static bool new_tab(struct tool_call *call, struct browser_use *use, const char 
     if (!tab)
         return error_set(err, ERR_LOST, "the new tab was closed at once");
     (void)buf_printf(out, "tab %s\n", use->tab->id);
-    return !url || browser_go(call, use->tab, url, BROWSER_WAIT_LOAD, LOAD_NS, out, err);
+    return !url || browser_go(call, use->tab, url, BROWSER_WAIT_LOAD,
+                              browser_patience(use->tab, LOAD_NS), out, err);
 }
 
 static bool is_closed(struct browser_tab *tab, void *arg)
@@ -435,7 +441,8 @@ static bool close_tab(struct tool_call *call, struct browser_tab *tab, struct er
         return false;
     json_decref(answer);
     for (int i = 0; i < 10; i++) {
-        if (browser_await(tab, is_closed, NULL, clock_add_ns(clock_now_ns(), SETTLE_NS / 2), &late,
+        if (browser_await(tab, is_closed, NULL,
+                          clock_add_ns(clock_now_ns(), browser_patience(tab, SETTLE_NS / 2)), &late,
                           &call->wait, err))
             return true;
         if (!late)

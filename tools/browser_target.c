@@ -40,7 +40,8 @@ static bool tell_why(const struct act *act, const json_t *reply, const char *why
                      what          ? what
                      : act->a->ref ? act->a->ref
                                    : "it",
-                     action_done(act), (long long)act->a->timeout_ms, why);
+                     action_done(act), (long long)browser_patience(act->tab, act->a->timeout_ms),
+                     why);
 }
 
 static json_t *begin_options(const struct act *act, enum act_need need)
@@ -223,7 +224,8 @@ bool act_click(struct act *act, const char *ref, bool right, int count, struct e
 static void quiet_text(struct act *act, char *text, size_t size)
 {
     json_t *seen = outline_eval(act->o, act->tab, act->target.frame, "(ms) => aiosAct.settled(ms)",
-                                json_pack("[i]", QUIET_MS), &act->wait, NULL);
+                                json_pack("[I]", (json_int_t)browser_patience(act->tab, QUIET_MS)),
+                                &act->wait, NULL);
     const char *focus = json_string_value(json_object_get(seen, "focus"));
     json_int_t changes = json_integer_value(json_object_get(seen, "changes"));
 
@@ -241,7 +243,8 @@ bool act_finish(struct act *act, struct error *err)
     struct browser_dialog dialog;
     char quiet[300] = "";
 
-    if (!browser_settle(act->tab, &act->mark, SETTLE_NS, &act->wait, err))
+    if (!browser_settle(act->tab, &act->mark, browser_patience(act->tab, SETTLE_NS), &act->wait,
+                        err))
         return false;
     if (!browser_tab_dialog(act->tab, &dialog) &&
         browser_tab_document(act->tab) == act->mark.document && act->target.frame)

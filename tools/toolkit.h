@@ -97,3 +97,8 @@ struct toolkit_program {
 NODISCARD bool toolkit_program(struct tool_call *call, struct computer *c,
                                const struct toolkit_program *program, struct buf *out,
                                int *ret_code, struct error *err);
+
+/** The same where there is no call. */
+NODISCARD bool toolkit_program_in(struct computer *c, const struct toolkit_program *program,
+                                  struct buf *out, int *ret_code, const struct wait *w,
+                                  struct error *err);

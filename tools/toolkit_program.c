@@ -37,9 +37,8 @@ static bool follow(struct run *run, const struct toolkit_program *p, struct buf 
     }
 }
 
-bool toolkit_program(struct tool_call *call, struct computer *c,
-                     const struct toolkit_program *program, struct buf *out, int *ret_code,
-                     struct error *err)
+bool toolkit_program_in(struct computer *c, const struct toolkit_program *program, struct buf *out,
+                        int *ret_code, const struct wait *w, struct error *err)
 {
     const struct run_spec spec = {
         .argv = program->argv,
@@ -49,13 +48,13 @@ bool toolkit_program(struct tool_call *call, struct computer *c,
         .lossless = true,
         .stdin_open = program->input != NULL,
     };
-    CLEANUP(run_unrefp) struct run *run = run_start(c, &spec, &call->wait, err);
+    CLEANUP(run_unrefp) struct run *run = run_start(c, &spec, w, err);
     struct run_info info;
 
     if (!run)
         return false;
-    if ((program->input && !feed(run, program, &call->wait, err)) ||
-        !follow(run, program, out, &info, &call->wait, err)) {
+    if ((program->input && !feed(run, program, w, err)) ||
+        !follow(run, program, out, &info, w, err)) {
         run_kill(run, SIGKILL, true);
         return false;
     }
@@ -65,4 +64,11 @@ bool toolkit_program(struct tool_call *call, struct computer *c,
     }
     return error_set(err, info.reason == RUN_TIMEOUT ? ERR_TIMEOUT : ERR_IO, "%s ended: %s",
                      run_title(run), run_reason_name(info.reason));
+}
+
+bool toolkit_program(struct tool_call *call, struct computer *c,
+                     const struct toolkit_program *program, struct buf *out, int *ret_code,
+                     struct error *err)
+{
+    return toolkit_program_in(c, program, out, ret_code, &call->wait, err);
 }

@@ -1,8 +1,8 @@
 // The browser of a computer, on a site of the tests' own that is served inside of it.
-import { test } from 'node:test';
+import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { alive, descendants, eventually, textOf, withV1 } from './support.mjs';
-
+import { alive, buildImages, connectV1, descendants, eventually, home, PATIENCE, PLACE, placed, placedConfig,
+  placedHome, textOf } from './support.mjs';
 
 const SITE = `
 import http.server, time
@@ -60,17 +60,22 @@ const URL = 'http://localhost:8000';
 
 // Ask until the answer is as wanted; returns it.
 const until = async (ask, wanted, what) => {
-  for (const end = Date.now() + 60000; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
+  for (const end = Date.now() + PATIENCE; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
     const answer = await ask();
     if (wanted(answer)) return answer;
   }
-  throw new Error(`${what}: not within 60 s`);
+  throw new Error(`${what}: not within ${PATIENCE} ms`);
 };
-const options = { args: ['--tools', 'computer,terminal,file,browser'] };
 
-// A computer with the site, and calls that must succeed: text(name, args).
-const withSite = (body, more) => withV1(async (given) => {
-  const { call } = given;
+// A server, its default computer or one of the place, and the site in it.
+const open = async () => {
+  const { client, transport, connect } = await connectV1({ dir: PLACE ? placedHome() : home(),
+    args: ['--tools', 'computer,terminal,file,browser'], config: PLACE ? placedConfig() : undefined });
+  await connect();
+  const ask = (name, args) => client.callTool({ name, arguments: args }, undefined, { timeout: PATIENCE });
+  const made = PLACE ? (await ask('computer_create', placed())).structuredContent.computer : undefined;
+  // Calls without a computer mean that one.
+  const call = (name, args = {}) => ask(name, /^computer_/.test(name) || !made ? args : { computer: made, ...args });
   const say = async (name, args) => {
     const result = await call(name, args);
     assert.ok(!result.isError, textOf(result));
@@ -81,15 +86,35 @@ const withSite = (body, more) => withV1(async (given) => {
     assert.ok(result.isError, textOf(result));
     return textOf(result);
   };
-  const serve = async (computer) => {
-    await say('file_write', { path: '/workspace/site.py', content: SITE, computer });
-    await say('terminal_run', { command: 'exec python3 /workspace/site.py', background: true, computer });
-    await say('terminal_run', { computer, command:
+  const start = async (computer) => {
+    const there = computer ? { computer } : {};
+    await say('terminal_run', { command: 'exec python3 /workspace/site.py', background: true, ...there });
+    await say('terminal_run', { ...there, command:
       'python3 -c "import socket,time\nwhile socket.socket().connect_ex((\'127.0.0.1\',8000)): time.sleep(0.05)"' });
   };
+  const serve = async (computer) => {
+    await say('file_write', { path: '/workspace/site.py', content: SITE, ...(computer ? { computer } : {}) });
+    await start(computer);
+  };
   await serve();
-  return body({ ...given, say, fails, serve });
-}, { ...options, ...more });
+  return { call, say, fails, serve, start, pid: transport.pid, mine: made ?? 'default', close: () => client.close() };
+};
+
+// Each test has all of that for itself, but in a virtual machine, where a browser takes a minute to
+// start: there they share it, and only a part of them runs.
+let shared;
+const withSite = async (body) => {
+  if (PLACE === 'vm') return body(shared ??= await open());
+  const given = await open();
+  try {
+    return await body(given);
+  } finally {
+    await given.close();
+  }
+};
+const test_ = PLACE === 'vm' ? () => {} : test;
+before(() => { if (PLACE) buildImages('desktop'); }, { timeout: 3000000 });
+after(() => shared?.close());
 
 test('goes to pages, back, forward, and says where it led', () => withSite(async ({ say, fails }) => {
   assert.match(await say('browser_navigate', { url: 'localhost:8000' }), /navigated to http:\/\/localhost:8000\/ \(Home\)/);
@@ -103,7 +128,7 @@ test('goes to pages, back, forward, and says where it led', () => withSite(async
   assert.match(await fails('browser_navigate', { url: 'http://localhost:8001/' }), /ERR_CONNECTION_REFUSED/);
 }));
 
-test('opens no addresses but those of pages', () => withSite(async ({ say, fails }) => {
+test_('opens no addresses but those of pages', () => withSite(async ({ say, fails }) => {
   for (const url of ['file:///etc/passwd', 'file:///workspace/../etc/passwd', 'file:///workspace/%2e%2e/etc/passwd',
     'chrome://version', 'devtools://devtools/bundled/inspector.html', 'view-source:http://localhost', 'javascript:alert(1)']) {
     assert.match(await fails('browser_navigate', { url }), /the browser opens/, url);
@@ -120,7 +145,7 @@ test('opens no addresses but those of pages', () => withSite(async ({ say, fails
     { expression: 'await fetch("file:///etc/passwd").then(() => "read", () => "refused")' }), 'refused');
 }));
 
-test('a page that never settles is told as it is', () => withSite(async ({ say }) => {
+test_('a page that never settles is told as it is', () => withSite(async ({ say }) => {
   assert.match(await say('browser_navigate', { url: `${URL}/never`, wait: 'content' }), /\(Never\)/);
   assert.match(await say('browser_wait', { idle: true, timeout_ms: 1500 }), /has not come within \d+\.\d s/);
   await say('browser_navigate', { url: `${URL}/busy` });
@@ -128,7 +153,7 @@ test('a page that never settles is told as it is', () => withSite(async ({ say }
   assert.match(await say('browser_wait', { text: 'busy' }), /it has come/);
 }));
 
-test('waits for text, its going, and addresses', () => withSite(async ({ say, fails }) => {
+test_('waits for text, its going, and addresses', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: `${URL}/two` });
   assert.match(await say('browser_wait', { text: 'late  text', gone: 'no such', url: '/two' }), /it has come/);
   await say('browser_navigate', { url: `${URL}/frames` });
@@ -140,7 +165,7 @@ test('waits for text, its going, and addresses', () => withSite(async ({ say, fa
   assert.match(await fails('browser_wait', {}), /send what to wait for/);
 }));
 
-test('evaluates in the page and in frames of other origins', () => withSite(async ({ say, fails }) => {
+test_('evaluates in the page and in frames of other origins', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: `${URL}/frames`, wait: 'idle' });
   assert.equal(await say('browser_evaluate', { expression: '({a: [1, "x", null], b: document.title})' }),
     '{"a":[1,"x",null],"b":"Frames"}');
@@ -169,7 +194,7 @@ test('a dialog blocks its page only, and is told', () => withSite(async ({ say, 
   assert.match(await say('browser_navigate', { url: `${URL}/two` }), /\(Two\)/);
 }));
 
-test('pop-ups become tabs; tabs open, close and are chosen', () => withSite(async ({ say, fails }) => {
+test_('pop-ups become tabs; tabs open, close and are chosen', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: URL });
   await say('browser_evaluate', { expression: 'window.open("/two"); 1' });
   await say('browser_wait', { text: 'late text', tab: 't2' });
@@ -191,7 +216,7 @@ test('downloads become files of the computer', () => withSite(async ({ say }) =>
   assert.match(await say('terminal_run', { command: 'wc -c < /workspace/Downloads/data.bin' }), /12000/);
 }));
 
-test('keeps the console and the network', () => withSite(async ({ say, fails }) => {
+test_('keeps the console and the network', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: URL, wait: 'idle' });
   const log = await say('browser_console', {});
   assert.match(log, /\d+ log: hello \{a: 1\} \(http:\/\/localhost:8000\/:1\)/);
@@ -216,7 +241,7 @@ test('keeps the console and the network', () => withSite(async ({ say, fails }) 
   assert.match(await say('browser_console', { since }), /older ones are no longer kept/);
 }));
 
-test('workers and service workers log and fetch as pages do', () => withSite(async ({ say }) => {
+test_('workers and service workers log and fetch as pages do', () => withSite(async ({ say }) => {
   await say('browser_navigate', { url: `${URL}/workers` });
   await say('browser_wait', { text: 'worker got tick' });
   await say('browser_wait', { text: 'served' });
@@ -231,7 +256,7 @@ test('workers and service workers log and fetch as pages do', () => withSite(asy
   assert.match(await say('browser_console', {}), /log: service asked/);
 }));
 
-test('media without sound or picture hold nothing up', () => withSite(async ({ say }) => {
+test_('media without sound or picture hold nothing up', () => withSite(async ({ say }) => {
   assert.match(await say('browser_navigate', { url: `${URL}/media`, wait: 'idle' }), /Media/);
   assert.match(await say('browser_snapshot', {}), /below/);
 }));
@@ -258,7 +283,7 @@ test('pictures fit, and their scale is told; a page becomes a PDF', () => withSi
   }
 }));
 
-test('a renderer that crashes, and a browser that does, are told and come back', () => withSite(async ({ say, fails, call }) => {
+test_('a renderer that crashes, and a browser that does, are told and come back', () => withSite(async ({ say, fails, call }) => {
   await say('browser_navigate', { url: `${URL}/set?me` });
   await say('terminal_run', { command: 'kill -9 $(pgrep -f -- --type=rendere[r])' });
   const told = await until(async () => textOf(await call('browser_evaluate', { expression: '1' })),
@@ -278,9 +303,9 @@ test('a renderer that crashes, and a browser that does, are told and come back',
   assert.match(textOf(last), /signal 9.* started anew/);
 }));
 
-test('a copy of a computer has a browser and cookies of its own', () => withSite(async ({ say, call, serve }) => {
+test_('a copy of a computer has a browser and cookies of its own', () => withSite(async ({ say, call, serve, mine }) => {
   await say('browser_navigate', { url: `${URL}/set?first` });
-  const made = await call('computer_create', {});
+  const made = await call('computer_create', placed());
   const { computer } = made.structuredContent;
   await serve(computer);
   await say('browser_navigate', { url: `${URL}/get`, computer });
@@ -288,7 +313,7 @@ test('a copy of a computer has a browser and cookies of its own', () => withSite
   await say('browser_navigate', { url: `${URL}/get` });
   assert.equal(await say('browser_evaluate', { expression: 'document.body.innerText' }), 'cookie: who=first');
 
-  const copy = (await call('computer_create', { from: 'default' })).structuredContent.computer;
+  const copy = (await call('computer_create', { from: mine })).structuredContent.computer;
   await say('terminal_run', { command: 'exec python3 /workspace/site.py', background: true, computer: copy });
   await until(() => call('browser_navigate', { url: `${URL}/set?second`, computer: copy }), (result) => !result.isError, 'its site answers');
   await say('browser_navigate', { url: `${URL}/get`, computer: copy });
@@ -297,7 +322,29 @@ test('a copy of a computer has a browser and cookies of its own', () => withSite
   assert.equal(await say('browser_evaluate', { expression: 'document.body.innerText' }), 'cookie: who=first');
 }));
 
-test('what renders pages has what a terminal has and nothing more', () => withSite(async ({ say }) => {
+test('a copy that is made at once has the cookies, those of a session too', () => withSite(async ({ say, call, start, mine }) => {
+  const cookies = (computer) => say('browser_evaluate', { expression: 'document.cookie', ...(computer ? { computer } : {}) });
+  await say('browser_navigate', { url: URL });
+  await say('browser_evaluate', { expression: 'document.cookie = "gone=1; max-age=9999"; document.cookie = "lasting=2; max-age=9999"' });
+  await say('browser_evaluate', { expression: 'document.cookie = "gone=; max-age=0"; document.cookie = "session=3"; title = "still here"' });
+  const copy = (await call('computer_create', { from: mine })).structuredContent.computer;
+  const [snapshot] = /s_[0-9a-z]{20,}/.exec(await say('computer_snapshot', { action: 'save', ...(mine === 'default' ? {} : { computer: mine }) }));
+  // What is copied goes on as it was, and what it gets afterwards is its own.
+  assert.equal(await say('browser_evaluate', { expression: 'title' }), 'still here');
+  await say('browser_evaluate', { expression: 'document.cookie = "later=4"' });
+  assert.match(await say('terminal_run', { command: 'ls -l ~/.browser/cookies.json' }), /^-rw-------/);
+  for (const computer of PLACE === 'vm' ? [copy] : [copy, (await call('computer_create', { from: snapshot })).structuredContent.computer]) {
+    await start(computer);
+    await say('browser_navigate', { url: URL, computer });
+    assert.equal((await cookies(computer)).split('; ').sort().join(), 'lasting=2,session=3');
+    await say('terminal_run', { command: 'test ! -e ~/.browser/cookies.json', computer });
+    await say('computer_destroy', { computer });
+  }
+  assert.match(await cookies(), /later=4/);
+  await say('computer_snapshot', { action: 'delete', snapshot });
+}));
+
+test_('what renders pages has what a terminal has and nothing more', () => withSite(async ({ say }) => {
   await say('browser_navigate', { url: `${URL}/frames`, wait: 'idle' });
   // Of each process of the browser, and of a shell: identity, privileges, filter, namespaces, root.
   const seen = await say('terminal_run', { argv: ['bash', '-c', `
@@ -313,8 +360,8 @@ test('what renders pages has what a terminal has and nothing more', () => withSi
   assert.ok(Number(count) >= 4, `${count} processes`);
 }));
 
-test('nothing of it is left when its computer is gone', () => withSite(async ({ say, call, pid }) => {
-  const { computer } = (await call('computer_create', {})).structuredContent;
+test_('nothing of it is left when its computer is gone', () => withSite(async ({ say, call, pid }) => {
+  const { computer } = (await call('computer_create', placed())).structuredContent;
   await say('browser_navigate', { url: 'data:text/html,<title>T</title>', computer });
   await say('browser_tabs', { action: 'new', url: 'data:text/html,x', computer });
   const before = descendants(pid);

@@ -1,5 +1,5 @@
 // What the integration tests share: the server under test, official clients, a raw client.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { after } from 'node:test';
 import { createRequire } from 'node:module';
 import fs from 'node:fs';
@@ -28,6 +28,42 @@ export const load = async (name) => {
   return import(pathToFileURL(path.join(dir, target)));
 };
 export const resolve = (name) => require_.resolve(name);
+
+// Where the computers of a suite are: '' this machine's own system, 'desktop' a sandbox of that image,
+// 'vm' a virtual machine of it, whose processor is emulated.
+export const PLACE = process.env.AIOS_TEST_PLACE ?? '';
+const IMAGES = process.env.AIOS_TEST_IMAGES; // shared by all builds of this tree
+export const PATIENCE = PLACE === 'vm' ? 600000 : 120000;
+// What computer_create is sent there; @more is for sandboxes alone: other machines boot for minutes.
+export const placed = (more = {}) => (PLACE === 'vm' ? { kind: 'vm', image: 'desktop' } :
+  { ...(PLACE ? { image: PLACE } : {}), ...more });
+// What the servers of such a suite are configured to.
+export const placedConfig = (config = {}) => (!IMAGES ? config : {
+  ...config, vm: { images_dir: IMAGES },
+  ...(PLACE === 'vm' ? { tool: { call_timeout_ms: PATIENCE - 10000 } } : {}),
+});
+// A home for them: what is prepared once for all servers is prepared once for all suites.
+export const placedHome = () => {
+  const dir = home();
+  if (IMAGES) {
+    const cache = path.join(IMAGES, '../cache');
+    fs.mkdirSync(cache, { recursive: true, mode: 0o700 });
+    fs.symlinkSync(cache, path.join(dir, 'cache'));
+  }
+  return dir;
+};
+// The images that they need are built once, by whoever comes first.
+export const buildImages = (...names) => {
+  const dir = home();
+  fs.mkdirSync(IMAGES, { recursive: true });
+  fs.mkdirSync(path.join(dir, 'cache'), { mode: 0o700 });
+  fs.symlinkSync(IMAGES, path.join(dir, 'cache/images'));
+  for (const name of names) {
+    const { status, stderr } = spawnSync(AIOS, ['image', 'build', name], {
+      env: { ...environment(dir), PATH: `${process.env.PATH}:/usr/sbin:/sbin` }, encoding: 'utf8' });
+    if (status !== 0) throw new Error(stderr);
+  }
+};
 
 // Every test has a home of its own, so that audit, checkpoints and configuration are its own too.
 const homes = [];
@@ -160,7 +196,7 @@ export class Raw {
 
   async request(method, params, id = this.nextId++) {
     this.send({ id, method, ...(params === undefined ? {} : { params }) });
-    return this.find((m) => m.id === id && !m.method, 60000,
+    return this.find((m) => m.id === id && !m.method, PLACE === 'vm' ? PATIENCE : 60000,
       `answer to ${method} ${params?.name ?? ''}`);
   }
 

@@ -5,22 +5,15 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
-import { AIOS, alive, cgroupsOf, connectV1, descendants, environment, eventually, good, handleIn, home,
+import { AIOS, alive, buildImages, cgroupsOf, connectV1, descendants, environment, eventually, good, handleIn, home,
   output, Raw, serverNames, textOf, withV1 } from './support.mjs';
 
 const PATIENCE = 300000; // an emulated boot on a busy machine; an idle one takes five seconds
 const IMAGES = process.env.AIOS_TEST_IMAGES; // shared by all builds of this tree
 
-// Built once: `aios image` puts it where the cache folder says, which is a link to the shared one.
 before(() => {
   assert.ok(IMAGES, 'AIOS_TEST_IMAGES must be set; run through ctest');
-  const dir = home();
-  fs.mkdirSync(IMAGES, { recursive: true });
-  fs.mkdirSync(path.join(dir, 'cache'), { mode: 0o700 });
-  fs.symlinkSync(IMAGES, path.join(dir, 'cache/images'));
-  const { status, stderr } = spawnSync(AIOS, ['image', 'build', 'base'], {
-    env: { ...environment(dir), PATH: `${process.env.PATH}:/usr/sbin:/sbin` }, encoding: 'utf8' });
-  assert.equal(status, 0, stderr);
+  buildImages('base');
 }, { timeout: 1500000 });
 
 const config = (more = {}) => ({

@@ -83,6 +83,17 @@ static size_t count_saved(struct agent *agent)
 
 /* ---- fork ---- */
 
+static void find_thing(void *arg, void *thing)
+{
+    (void)arg;
+    (void)thing;
+}
+
+static void drop_thing(void *thing)
+{
+    (void)thing;
+}
+
 static void a_fork_is_what_its_source_is(void **state)
 {
     struct computer *source = make_special(), *copy;
@@ -126,6 +137,45 @@ static void a_fork_may_have_labels_of_its_own(void **state)
     json_decref(labels);
     computer_unref(source);
     computer_unref(copy);
+}
+
+static unsigned told;
+
+static void count_saving(struct computers *cs, struct computer *c, const struct wait *w)
+{
+    assert_ptr_equal(cs, world.cs);
+    assert_true(computers_attached(cs, c, "kept", find_thing, NULL)); /* no lock is held */
+    assert_non_null(w);
+    told += world.saved_count == 0;
+}
+
+static void what_is_attached_is_told_before_files_are_copied(void **state)
+{
+    struct computer *source = make_special(), *copy;
+    const struct wait w = patience(NULL);
+    struct error err = ERROR_INIT;
+    struct id saved;
+    int thing;
+    (void)state;
+
+    told = 0;
+    computers_on_save(world.cs, source, "kept", count_saving); /* nothing is called so */
+    assert_ok(computers_attach(world.cs, source, "other", &thing, drop_thing, &err), err);
+    assert_ok(computers_attach(world.cs, source, "kept", &thing, drop_thing, &err), err);
+    computers_on_save(world.cs, source, "kept", count_saving);
+    copy = computers_fork(world.cs, world.alice, computer_id(source), NULL, &w, &err);
+    assert_ok(copy != NULL, err);
+    assert_int_equal(told, 1);
+    assert_ok(computers_save(world.cs, world.alice, computer_id(source), NULL, &saved, &w, &err),
+              err);
+    assert_int_equal(told, 2);
+    computers_detach(world.cs, source, "kept");
+    computer_unref(copy);
+    copy = computers_fork(world.cs, world.alice, computer_id(source), NULL, &w, &err);
+    assert_ok(copy != NULL, err);
+    assert_int_equal(told, 2);
+    computer_unref(copy);
+    computer_unref(source);
 }
 
 static void a_fork_that_fails_leaves_nothing(void **state)
@@ -428,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         world_test(a_fork_is_what_its_source_is),
         world_test(a_fork_may_have_labels_of_its_own),
+        world_test(what_is_attached_is_told_before_files_are_copied),
         world_test(a_fork_that_fails_leaves_nothing),
         world_test(a_saved_computer_comes_back_after_a_restart),
         world_test(a_restored_vm_has_its_image),
