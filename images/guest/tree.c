@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "images/guest/sys.h"
 
 #define ROUNDS_MAX    32
+#define PASSES_MAX    4
 #define KERNEL_THREAD 0x00200000ul /* PF_KTHREAD of the flags in /proc/PID/stat */
 
 static bool parse_number(const char **at, unsigned long *ret)
@@ -209,44 +211,74 @@ void tree_choose_all(struct tree *t, pid_t root)
         t->processes[i].chosen = !t->processes[i].kernel && t->processes[i].pid > 1;
 }
 
-/* One round: signals those chosen that were not met before.  False when there were none. */
+/* One round: signals those chosen that were not met before.  False when there were none, and for
+ * SIGSTOP, when those met before stand still: a fork that is under way goes on until then. */
 static bool signal_new(int signal, struct tree *now, struct tree *met)
 {
     size_t known = met->count; /* sorted up to here */
-    bool any = false;
+    bool more = false;
 
     for (size_t i = 0; i < now->count; i++) {
         const struct tree_process *p = &now->processes[i];
         struct tree old = { .processes = met->processes, .count = known };
 
-        if (!p->chosen || p->state == 'Z' || p->state == 'X' || find(&old, p->pid))
+        if (!p->chosen || p->state == 'Z' || p->state == 'X')
             continue;
+        if (find(&old, p->pid)) {
+            more = more || (signal == SIGSTOP && p->state != 'T' && p->state != 't');
+            continue;
+        }
         if (!add(met, p))
             break;
-        any = kill(p->pid, signal) == 0 || any;
+        more = kill(p->pid, signal) == 0 || more;
     }
     if (met->count > 0)
         qsort(met->processes, met->count, sizeof *met->processes, by_pid);
-    return any;
+    return more;
+}
+
+static void signal_all(int signal, void (*choose)(struct tree *t, pid_t root), pid_t root,
+                       struct tree *met)
+{
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        struct tree now;
+        bool more;
+
+        if (!tree_read(&now))
+            return;
+        choose(&now, root);
+        more = signal_new(signal, &now, met);
+        tree_free(&now);
+        if (!more)
+            return;
+        (void)sched_yield();
+    }
+}
+
+/* Who was told to die forks no more, so that what a pass has missed is seen by the next. */
+static void kill_all(void (*choose)(struct tree *t, pid_t root), pid_t root)
+{
+    for (int pass = 0; pass < PASSES_MAX; pass++) {
+        struct tree met = { 0 };
+        size_t count;
+
+        signal_all(SIGSTOP, choose, root, &met);
+        count = met.count;
+        for (size_t i = 0; i < count; i++)
+            (void)kill(met.processes[i].pid, SIGKILL);
+        tree_free(&met);
+        if (!count)
+            return;
+    }
 }
 
 void tree_signal(int signal, void (*choose)(struct tree *t, pid_t root), pid_t root)
 {
     struct tree met = { 0 };
 
-    for (int round = 0; round < ROUNDS_MAX; round++) {
-        struct tree now;
-        bool any;
-
-        if (!tree_read(&now))
-            break;
-        choose(&now, root);
-        any = signal_new(signal == SIGKILL ? SIGSTOP : signal, &now, &met);
-        tree_free(&now);
-        if (!any)
-            break;
-    }
-    for (size_t i = 0; signal == SIGKILL && i < met.count; i++)
-        (void)kill(met.processes[i].pid, SIGKILL);
+    if (signal == SIGKILL)
+        kill_all(choose, root);
+    else
+        signal_all(signal, choose, root, &met);
     tree_free(&met);
 }
