@@ -5,7 +5,7 @@
 
 #define MEMORY_MIB_MAX (1u << 20)
 #define CPUS_MAX       64u
-#define ARGS_MAX       64u
+#define ARGS_MAX       128u
 
 /* What a guest that escaped could do with system calls is cut down by QEMU itself, too. */
 #define SECCOMP "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"

@@ -123,6 +123,26 @@ static void a_screen_comes_with_a_keyboard_and_a_pointer_and_nothing_else(void *
     assert_null(with[n + ARRAY_LEN(more)]);
 }
 
+static void the_longest_line_fits(void **state)
+{
+    struct argv_spec spec = small;
+    CLEANUP(argv_freep) char **argv = NULL;
+    struct error err = ERROR_INIT;
+    (void)state;
+
+    spec.machine = ARGV_Q35;
+    spec.accel = ARGV_TCG;
+    spec.firmware = "/fw";
+    spec.append = "more";
+    spec.ram_fd = 12;
+    spec.disk_fd = 13;
+    spec.disk_frozen_fd = 14;
+    spec.disk_base_fd = 15;
+    spec.screen = spec.incoming = spec.stopped = true;
+    argv = argv_make(&spec, &err);
+    assert_ok(argv, err);
+}
+
 static void an_emulated_microvm_is_told_the_clock_rate(void **state)
 {
     struct argv_spec spec = small;
@@ -263,6 +283,7 @@ int main(void)
         cmocka_unit_test(a_microvm_with_nothing_but_its_three_sockets),
         cmocka_unit_test(a_clone_of_a_q35_with_a_disk),
         cmocka_unit_test(a_screen_comes_with_a_keyboard_and_a_pointer_and_nothing_else),
+        cmocka_unit_test(the_longest_line_fits),
         cmocka_unit_test(an_emulated_microvm_is_told_the_clock_rate),
         cmocka_unit_test(no_machine_has_a_network_card_or_a_way_to_the_file_system),
         cmocka_unit_test(refuses_what_cannot_be),
