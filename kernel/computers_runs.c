@@ -159,7 +159,7 @@ void computers_on_save(struct computers *cs, struct computer *c, const char *key
 
 void computers_tell_saving(struct computers *cs, struct computer *c, const struct wait *w)
 {
-    computers_save_fn *fns[SAVERS_MAX];
+    computers_save_fn *fns[SAVERS_MAX] = { NULL };
     struct computers_entry *e;
     size_t count = 0;
 

@@ -17,8 +17,10 @@
 
 void result_init(struct result *r)
 {
+    static const struct result_block empty = { .data = BUF_INIT };
+
     /* Not all the blocks: most answers have one, and there is a result for each call. */
-    r->blocks[0] = (struct result_block){ .data = BUF_INIT };
+    r->blocks[0] = empty;
     r->count = r->text_bytes = 0;
     r->structured = NULL;
     r->is_error = false;

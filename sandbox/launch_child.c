@@ -375,7 +375,7 @@ _Noreturn void launch_child(const struct launch_child *child)
     static char skeleton[LAUNCH_PATH_MAX];
     const struct launch_plan *plan = child->plan;
     struct mounts_fault fault = { .what = "mounts" };
-    struct mounts_ready ready;
+    struct mounts_ready ready = { .plan = NULL };
     struct helper helper;
     int fds[LAUNCH_FD_COUNT];
     int guest_fd;

@@ -241,6 +241,24 @@ struct desktop_point desktop_in_image(const struct desktop *d, struct desktop_po
     };
 }
 
+/* "x:640 y:400 screen:0 window:…" */
+static bool parse_pointer(const char *text, struct desktop_point *ret)
+{
+    const char *x = strstr(text, "x:"), *y = strstr(text, " y:");
+    char *end;
+    unsigned long at;
+
+    if (!x || !y)
+        return false;
+    at = strtoul(x + 2, &end, 10);
+    if (end != y || at > UINT32_MAX)
+        return false;
+    ret->x = (uint32_t)at;
+    at = strtoul(y + 3, &end, 10);
+    ret->y = (uint32_t)at;
+    return end != y + 3 && at <= UINT32_MAX;
+}
+
 bool desktop_pointer(struct desktop *d, struct desktop_point *ret, struct error *err)
 {
     static const char *const argv[] = { "xdotool", "getmouselocation", NULL };
@@ -251,8 +269,8 @@ bool desktop_pointer(struct desktop *d, struct desktop_point *ret, struct error 
     int code;
 
     if (toolkit_program(d->call, d->computer, &program, &said, &code, &why)) {
-        if (code != 0 || sscanf(buf_str(&said), "x:%" SCNu32 " y:%" SCNu32, &p.x, &p.y) != 2 ||
-            p.x >= d->before.width || p.y >= d->before.height)
+        if (code != 0 || !parse_pointer(buf_str(&said), &p) || p.x >= d->before.width ||
+            p.y >= d->before.height)
             return error_set(err, ERR_IO, "xdotool does not know where the pointer is: %s",
                              buf_str(&said));
         *ret = p;

@@ -94,7 +94,7 @@ static bool ask(struct tool_call *call, struct computer *c, json_t *request, str
     int64_t room_ns = MAX(until_ns - clock_now_ns() - MARGIN_NS, LEAST_NS);
     struct wait w = { .deadline_ns = clock_add_ns(clock_now_ns(), room_ns + MARGIN_NS / 2),
                       .cancel = call->wait.cancel };
-    bool again = false, ok;
+    bool again = false, ok = false;
 
     if (json_object_set_new(request, "seconds", json_real((double)room_ns / 1e9)) < 0)
         return error_set(err, ERR_NOMEM, "the request");

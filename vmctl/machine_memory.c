@@ -148,7 +148,7 @@ static bool is_same_file(int a, int b)
 static bool look(const struct copying *c, const struct view *v, uint64_t at, size_t count,
                  bool ret[SPAN / PAGE_LEAST], struct error *err)
 {
-    uint64_t pages[SPAN / PAGE_LEAST];
+    uint64_t pages[SPAN / PAGE_LEAST] = { 0 };
 
     if (!read_at(v->pages, pages, count * sizeof pages[0], (v->at + at) / c->page * 8, err))
         return false;
@@ -227,10 +227,10 @@ static bool copy_by_many(struct copying *c, struct error *err)
 {
     long many = MIN(sysconf(_SC_NPROCESSORS_ONLN), COPIERS_MAX);
     struct copier *copiers = calloc(COPIERS_MAX, sizeof *copiers);
-    bool ok = copiers || error_set(err, ERR_NOMEM, "a buffer");
+    bool ok = true;
 
-    if (!ok)
-        return false;
+    if (!copiers)
+        return error_set(err, ERR_NOMEM, "a buffer");
     for (long i = 0; i < COPIERS_MAX; i++)
         copiers[i].all = c;
     for (long i = 1; i < many; i++) /* without help it takes longer */
