@@ -112,11 +112,14 @@ const withSite = async (body) => {
     await given.close();
   }
 };
-const test_ = PLACE === 'vm' ? () => {} : test;
+const none = () => {};
+const test_ = PLACE === 'vm' ? none : test;
+// What is the same wherever the same Chromium runs is tried in one place.
+const testHere = PLACE ? none : test;
 before(() => { if (PLACE) buildImages('desktop'); }, { timeout: 3000000 });
 after(() => shared?.close());
 
-test('goes to pages, back, forward, and says where it led', () => withSite(async ({ say, fails }) => {
+test_('goes to pages, back, forward, and says where it led', () => withSite(async ({ say, fails }) => {
   assert.match(await say('browser_navigate', { url: 'localhost:8000' }), /navigated to http:\/\/localhost:8000\/ \(Home\)/);
   assert.match(await say('browser_navigate', { url: `${URL}/redirect` }), /navigated to http:\/\/localhost:8000\/two \(Two\)/);
   assert.match(await say('browser_navigate', { url: 'back' }), /\(Home\)/);
@@ -145,7 +148,7 @@ test_('opens no addresses but those of pages', () => withSite(async ({ say, fail
     { expression: 'await fetch("file:///etc/passwd").then(() => "read", () => "refused")' }), 'refused');
 }));
 
-test_('a page that never settles is told as it is', () => withSite(async ({ say }) => {
+testHere('a page that never settles is told as it is', () => withSite(async ({ say }) => {
   assert.match(await say('browser_navigate', { url: `${URL}/never`, wait: 'content' }), /\(Never\)/);
   assert.match(await say('browser_wait', { idle: true, timeout_ms: 1500 }), /has not come within \d+\.\d s/);
   await say('browser_navigate', { url: `${URL}/busy` });
@@ -153,7 +156,7 @@ test_('a page that never settles is told as it is', () => withSite(async ({ say 
   assert.match(await say('browser_wait', { text: 'busy' }), /it has come/);
 }));
 
-test_('waits for text, its going, and addresses', () => withSite(async ({ say, fails }) => {
+testHere('waits for text, its going, and addresses', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: `${URL}/two` });
   assert.match(await say('browser_wait', { text: 'late  text', gone: 'no such', url: '/two' }), /it has come/);
   await say('browser_navigate', { url: `${URL}/frames` });
@@ -165,7 +168,7 @@ test_('waits for text, its going, and addresses', () => withSite(async ({ say, f
   assert.match(await fails('browser_wait', {}), /send what to wait for/);
 }));
 
-test_('evaluates in the page and in frames of other origins', () => withSite(async ({ say, fails }) => {
+testHere('evaluates in the page and in frames of other origins', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: `${URL}/frames`, wait: 'idle' });
   assert.equal(await say('browser_evaluate', { expression: '({a: [1, "x", null], b: document.title})' }),
     '{"a":[1,"x",null],"b":"Frames"}');
@@ -194,7 +197,7 @@ test('a dialog blocks its page only, and is told', () => withSite(async ({ say, 
   assert.match(await say('browser_navigate', { url: `${URL}/two` }), /\(Two\)/);
 }));
 
-test_('pop-ups become tabs; tabs open, close and are chosen', () => withSite(async ({ say, fails }) => {
+testHere('pop-ups become tabs; tabs open, close and are chosen', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: URL });
   await say('browser_evaluate', { expression: 'window.open("/two"); 1' });
   await say('browser_wait', { text: 'late text', tab: 't2' });
@@ -216,7 +219,7 @@ test('downloads become files of the computer', () => withSite(async ({ say }) =>
   assert.match(await say('terminal_run', { command: 'wc -c < /workspace/Downloads/data.bin' }), /12000/);
 }));
 
-test_('keeps the console and the network', () => withSite(async ({ say, fails }) => {
+testHere('keeps the console and the network', () => withSite(async ({ say, fails }) => {
   await say('browser_navigate', { url: URL, wait: 'idle' });
   const log = await say('browser_console', {});
   assert.match(log, /\d+ log: hello \{a: 1\} \(http:\/\/localhost:8000\/:1\)/);
@@ -241,7 +244,7 @@ test_('keeps the console and the network', () => withSite(async ({ say, fails })
   assert.match(await say('browser_console', { since }), /older ones are no longer kept/);
 }));
 
-test_('workers and service workers log and fetch as pages do', () => withSite(async ({ say }) => {
+testHere('workers and service workers log and fetch as pages do', () => withSite(async ({ say }) => {
   await say('browser_navigate', { url: `${URL}/workers` });
   await say('browser_wait', { text: 'worker got tick' });
   await say('browser_wait', { text: 'served' });
@@ -256,7 +259,7 @@ test_('workers and service workers log and fetch as pages do', () => withSite(as
   assert.match(await say('browser_console', {}), /log: service asked/);
 }));
 
-test_('media without sound or picture hold nothing up', () => withSite(async ({ say }) => {
+testHere('media without sound or picture hold nothing up', () => withSite(async ({ say }) => {
   assert.match(await say('browser_navigate', { url: `${URL}/media`, wait: 'idle' }), /Media/);
   assert.match(await say('browser_snapshot', {}), /below/);
 }));
@@ -283,7 +286,7 @@ test('pictures fit, and their scale is told; a page becomes a PDF', () => withSi
   }
 }));
 
-test_('a renderer that crashes, and a browser that does, are told and come back', () => withSite(async ({ say, fails, call }) => {
+testHere('a renderer that crashes, and a browser that does, are told and come back', () => withSite(async ({ say, fails, call }) => {
   await say('browser_navigate', { url: `${URL}/set?me` });
   await say('terminal_run', { command: 'kill -9 $(pgrep -f -- --type=rendere[r])' });
   const told = await until(async () => textOf(await call('browser_evaluate', { expression: '1' })),
