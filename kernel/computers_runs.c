@@ -159,7 +159,9 @@ void computers_on_save(struct computers *cs, struct computer *c, const char *key
 
 void computers_tell_saving(struct computers *cs, struct computer *c, const struct wait *w)
 {
-    computers_save_fn *fns[SAVERS_MAX] = { NULL };
+    struct {
+        computers_save_fn *tell;
+    } savers[SAVERS_MAX];
     struct computers_entry *e;
     size_t count = 0;
 
@@ -170,11 +172,11 @@ void computers_tell_saving(struct computers *cs, struct computer *c, const struc
         const struct computers_thing *t = LIST_ENTRY(link, struct computers_thing, link);
 
         if (t->on_save)
-            fns[count++] = t->on_save;
+            savers[count++].tell = t->on_save;
     }
     pthread_mutex_unlock(&cs->lock);
     for (size_t i = 0; i < count; i++)
-        fns[i](cs, c, w);
+        savers[i].tell(cs, c, w);
 }
 
 /* ---- runs ---- */
