@@ -201,8 +201,10 @@ static bool clone_somewhere(struct launcher *l, struct launch_job *job, struct e
     } else if (!hand_to_launcher(l, job, err)) {
         return false;
     }
-    if (job->ok)
+    if (job->ok) {
+        elsewhere_put(&job->child->elsewhere, job->pid);
         return true;
+    }
     if (err)
         *err = job->error;
     return false;
@@ -338,6 +340,7 @@ bool launch_begin(struct launch *launch, struct launcher *l, const struct launch
     child.root_server = l->root;
     child.landlock_abi = l->landlock_abi;
     child.limit_pids = cgroup_host_mode(plan->cgroup_host) == SANDBOX_CGROUP_NONE;
+    elsewhere_look(&child.elsewhere);
     ok = clone_somewhere(l, &job, err);
     fd_close(control[1]);
     fd_close(stream[1]);

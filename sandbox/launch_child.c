@@ -183,7 +183,7 @@ static pid_t start_helper(struct helper *h, char *stack)
 }
 #endif
 
-static bool helper_begin(struct helper *h)
+static bool helper_begin(const struct launch_child *child, struct helper *h)
 {
     static char stack[HELPER_STACK] __attribute__((aligned(16)));
 
@@ -193,13 +193,17 @@ static bool helper_begin(struct helper *h)
     if (h->network < 0 || h->made < 0 || h->pivoted < 0)
         return false;
     h->pid = start_helper(h, stack + sizeof stack);
-    return h->pid > 0;
+    if (h->pid <= 0)
+        return false;
+    elsewhere_put(&child->elsewhere, h->pid);
+    return true;
 }
 
-static bool helper_pivoted(const struct helper *h)
+static bool helper_pivoted(const struct launch_child *child, const struct helper *h)
 {
     const uint64_t one = 1;
 
+    elsewhere_end(&child->elsewhere, h->pid);
     return write(h->pivoted, &one, sizeof one) == (ssize_t)sizeof one;
 }
 
@@ -341,7 +345,7 @@ static void make_namespaces(const struct launch_child *child, struct helper *h)
 {
     if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         child_fail(child, "make new namespaces", errno);
-    if (!helper_begin(h))
+    if (!helper_begin(child, h))
         child_fail(child, "start a helper", errno);
     if (sethostname(child->plan->host_name, strlen(child->plan->host_name)) < 0)
         child_fail(child, "set the host name", errno);
@@ -389,6 +393,7 @@ _Noreturn void launch_child(const struct launch_child *child)
     /* The identity maps are written; an end of file says that the parent has died. */
     if (recv(child->control, skeleton, sizeof skeleton - 1, 0) <= 0)
         _exit(127);
+    elsewhere_end(&child->elsewhere, 0);
     if (!mounts_open(plan->mounts, skeleton, &ready, &fault))
         child_fail(child, fault.what, fault.os_errno);
     become_inside_user(child);
@@ -404,7 +409,7 @@ _Noreturn void launch_child(const struct launch_child *child)
         enter_groups(child, &guest_fd);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
-    if (!helper_pivoted(&helper))
+    if (!helper_pivoted(child, &helper))
         child_fail(child, "ask the helper", errno);
     if (!plan->mounts->saved)
         enter_groups(child, &guest_fd);

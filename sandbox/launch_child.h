@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "sandbox/elsewhere.h"
 #include "sandbox/launch.h"
 
 /** Everything the child needs, complete before the clone. */
@@ -18,6 +19,7 @@ struct launch_child {
     bool root_server;   /* the identity must be changed to the mapped one */
     bool limit_pids;    /* no cgroup: resource limits instead */
     int landlock_abi;
+    struct elsewhere elsewhere; /* while the parent writes the maps */
 };
 
 /** What it waits for at `control`, before it mounts: the skeleton's path, with its NUL.  Then, with

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define LOCK_LOOK_MS 50 /* how often somebody else's lock is looked at */
 #define PREFIX_MIN   4u
 #define DEPTH_MAX    32u
+#define SETTLED_S    2
 #define UNFINISHED   ".tmp-"
 
 static bool is_hash(const char *name)
@@ -135,7 +137,7 @@ static void match(void *arg, const char *hash, const json_t *record)
     free(path);
 }
 
-char *image_find(const char *dir, const char *which, struct error *err)
+static char *search(const char *dir, const char *which, struct error *err)
 {
     struct wanted w = { .dir = dir, .which = which };
     char *found;
@@ -154,6 +156,62 @@ char *image_find(const char *dir, const char *which, struct error *err)
     found = strdup(w.found);
     if (!found)
         error_set(err, ERR_NOMEM, "an image's hash");
+    return found;
+}
+
+/* Records are long, and the same image is asked for again and again.  Images come and go by renames
+ * and removals in the store's folder, whose time tells of them; a time that is too young might not
+ * tell of the next one. */
+static struct {
+    pthread_mutex_t lock;
+    char *dir, *which, *hash;
+    struct stat store;
+} last = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool same_store(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static char *remembered(const char *dir, const char *which, const struct stat *store)
+{
+    char *found = NULL;
+
+    pthread_mutex_lock(&last.lock);
+    if (last.hash && !strcmp(last.dir, dir) && !strcmp(last.which, which) &&
+        same_store(&last.store, store))
+        found = strdup(last.hash);
+    pthread_mutex_unlock(&last.lock);
+    return found;
+}
+
+static void remember(const char *dir, const char *which, const struct stat *store, const char *hash)
+{
+    if (clock_wall_ns() / CLOCK_NS_PER_S - store->st_mtim.tv_sec < SETTLED_S)
+        return;
+    pthread_mutex_lock(&last.lock);
+    free(last.dir);
+    free(last.which);
+    free(last.hash);
+    last.dir = strdup(dir);
+    last.which = strdup(which);
+    last.hash = last.dir && last.which ? strdup(hash) : NULL;
+    last.store = *store;
+    pthread_mutex_unlock(&last.lock);
+}
+
+char *image_find(const char *dir, const char *which, struct error *err)
+{
+    struct stat store;
+    bool there = stat(dir, &store) == 0;
+    char *found = there ? remembered(dir, which, &store) : NULL;
+
+    if (found)
+        return found;
+    found = search(dir, which, err);
+    if (found && there)
+        remember(dir, which, &store, found);
     return found;
 }
 

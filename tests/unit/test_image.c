@@ -111,6 +111,34 @@ static void images_are_listed_and_found(void **state)
     }
 }
 
+static void assert_found(const char *which, const char *hash)
+{
+    struct error err = ERROR_INIT;
+    char *found = image_find(folder_base, which, &err);
+
+    assert_ok(found != NULL, err);
+    assert_string_equal(found, hash);
+    free(found);
+}
+
+/* What was found is remembered, until an image comes or goes. */
+static void an_image_that_comes_or_goes_is_seen(void **state)
+{
+    struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+    (void)state;
+
+    make(HASH_A, "base");
+    assert_int_equal(utimensat(folder_fd, HASH_A, old, 0), 0);
+    assert_int_equal(utimensat(folder_fd, ".", old, 0), 0);
+    assert_found("base", HASH_A);
+    put(folder_path(HASH_A), IMAGE_RECORD, "{"); /* which nobody looks at again */
+    assert_found("base", HASH_A);
+    make(HASH_B, "base");
+    assert_found("base", HASH_B);
+    make(HASH_A, "base");
+    assert_found("base", HASH_A);
+}
+
 static void a_damaged_record_is_told(void **state)
 {
     static const char *const records[] = { "", "{", "[]", "{\"name\":1}", "{\"name\":\"x\"}" };
@@ -488,6 +516,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         WITH_FOLDER(a_store_that_is_not_there_is_empty),
         WITH_FOLDER(images_are_listed_and_found),
+        WITH_FOLDER(an_image_that_comes_or_goes_is_seen),
         WITH_FOLDER(a_damaged_record_is_told),
         WITH_FOLDER(every_damage_is_found_and_named),
         WITH_FOLDER(a_record_does_not_lead_out_of_its_image),

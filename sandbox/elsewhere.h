@@ -1,0 +1,30 @@
+/*
+ * elsewhere - a new process begins beside its maker.
+ *
+ * The scheduler often leaves a fresh child on its maker's processor, behind it, for longer than a
+ * launch takes, with another one idle.  While the two work beside each other, the child is kept off
+ * the maker's; before it becomes anything else, it may run wherever its maker may.
+ *
+ * Best effort: without it, things only take longer.  With one processor there is no elsewhere.
+ *
+ * Threads: any.  Async-signal-safe.
+ */
+#pragma once
+
+#include <sched.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct elsewhere {
+    cpu_set_t usual; /* where the caller may run */
+    bool known;
+};
+
+/** Fills `e` with where the caller may run: before the clone, so that the child has it, too. */
+void elsewhere_look(struct elsewhere *e);
+
+/** Keeps `pid`, which has just been cloned, off the processor that runs the caller. */
+void elsewhere_put(const struct elsewhere *e, pid_t pid);
+
+/** Ends that; 0 is the caller.  After elsewhere_put() by whatever order the two processes have. */
+void elsewhere_end(const struct elsewhere *e, pid_t pid);
