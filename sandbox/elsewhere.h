@@ -5,7 +5,7 @@
  * launch takes, with another one idle.  While the two work beside each other, the child is kept off
  * the maker's; before it becomes anything else, it may run wherever its maker may.
  *
- * Best effort: without it, things only take longer.  With one processor there is no elsewhere.
+ * Best effort: without it, things only take longer.  Where no processor is idle, nothing is done.
  *
  * Threads: any.  Async-signal-safe.
  */
@@ -17,7 +17,7 @@
 
 struct elsewhere {
     cpu_set_t usual; /* where the caller may run */
-    bool known;
+    bool wanted;
 };
 
 /** Fills `e` with where the caller may run: before the clone, so that the child has it, too. */

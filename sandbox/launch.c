@@ -384,6 +384,7 @@ bool launch_go(struct launch *launch, const char *skeleton, struct error *err)
     ok = write_maps(launch->pid, launch->plan, &why);
     if (ok && send(launch->control, skeleton, len, MSG_NOSIGNAL) != (ssize_t)len)
         ok = error_set_errno(&why, errno, "start the sandbox's setup");
+    (void)sched_yield(); /* to the child's helper: what else is to be done here has time */
     return ok || why_gone(launch, &why, err);
 }
 

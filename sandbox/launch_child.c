@@ -60,51 +60,6 @@ static _Noreturn void child_fail(const struct launch_child *child, const char *w
     _exit(127);
 }
 
-/* Best effort: each is a second line behind the filter or the cgroup. */
-static void lower_namespace_limits(void)
-{
-    static const struct {
-        const char *path, *value;
-    } rows[] = {
-        { "/proc/sys/user/max_inotify_instances", "64" },
-        { "/proc/sys/user/max_inotify_watches", "65536" },
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        int fd = open(rows[i].path, O_WRONLY | O_CLOEXEC);
-
-        if (fd < 0)
-            continue;
-        if (write(fd, rows[i].value, strlen(rows[i].value)) < 0)
-            errno = 0;
-        close(fd);
-    }
-}
-
-/* What is in SysV segments stays charged when nobody has them attached, and a killed program gives
- * none of it back: half of the memory at most, so that the guest can go on.  Only the machine's
- * root may say so. */
-static void limit_shared_memory(const struct launch_child *child)
-{
-    uint64_t pages = child->plan->memory_bytes / 2 / 4096;
-    char digits[24];
-    size_t at = sizeof digits;
-    int fd;
-
-    if (!child->root_server)
-        return;
-    do {
-        digits[--at] = (char)('0' + pages % 10);
-        pages /= 10;
-    } while (pages > 0);
-    fd = open("/proc/sys/kernel/shmall", O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (write(fd, digits + at, sizeof digits - at) < 0)
-        errno = 0;
-    close(fd);
-}
-
 /* ---- the helper ---- */
 
 /* Sanitizers would keep the helper's books in our thread. */
@@ -118,10 +73,12 @@ static void limit_shared_memory(const struct launch_child *child)
  * plain system calls are all that it does.  Should one fail, that may spoil our errno, and then the
  * launch fails in any case. */
 struct helper {
+    const struct launch_child *child;
     pid_t pid;
-    int network; /* descriptors are shared, too: here it puts the new namespace */
-    int made;    /* it counts up: 1 and an errno once it has tried that */
-    int pivoted; /* we count up: the old root may go */
+    int network;  /* descriptors are shared, too: here it puts the new namespace */
+    int settings; /* the host's /proc/sys, which may be written to, whatever is at / by then */
+    int made;     /* it counts up: 1 and an errno once it has tried that */
+    int pivoted;  /* we count up: the old root may go */
 };
 
 ALONE static bool loopback_up(void)
@@ -147,6 +104,41 @@ ALONE static bool make_network(const struct helper *h)
     return true;
 }
 
+/* Best effort: each is a second line behind the filter or the cgroup. */
+ALONE static void write_setting(int dirfd, const char *path, const char *value, size_t len)
+{
+    long fd = syscall(SYS_openat, dirfd, path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    (void)!syscall(SYS_write, fd, value, len);
+    (void)syscall(SYS_close, fd);
+}
+
+/* What is in SysV segments stays charged when nobody has them attached, and a killed program gives
+ * none of it back: half of the memory at most, so that the guest can go on.  Only the machine's
+ * root may say so. */
+ALONE static void limit_shared_memory(int dirfd, uint64_t memory_bytes)
+{
+    uint64_t pages = memory_bytes / 2 / 4096;
+    char digits[24];
+    size_t at = sizeof digits;
+
+    do {
+        digits[--at] = (char)('0' + pages % 10);
+        pages /= 10;
+    } while (pages > 0);
+    write_setting(dirfd, "kernel/shmall", digits + at, sizeof digits - at);
+}
+
+ALONE static void lower_limits(const struct helper *h)
+{
+    if (h->child->root_server)
+        limit_shared_memory(h->settings, h->child->plan->memory_bytes);
+    write_setting(h->settings, "user/max_inotify_instances", "64", 2);
+    write_setting(h->settings, "user/max_inotify_watches", "65536", 5);
+}
+
 /* Returns what becomes its exit code: an errno. */
 ALONE static int help(void *arg)
 {
@@ -155,8 +147,10 @@ ALONE static int help(void *arg)
 
     (void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
     count = make_network(h) ? 1 : 1 + (uint64_t)errno;
-    if (syscall(SYS_write, h->made, &count, sizeof count) < 0 ||
-        syscall(SYS_read, h->pivoted, &count, sizeof count) < 0 ||
+    if (syscall(SYS_write, h->made, &count, sizeof count) < 0)
+        return errno;
+    lower_limits(h);
+    if (syscall(SYS_read, h->pivoted, &count, sizeof count) < 0 ||
         syscall(SYS_umount2, "/", MNT_DETACH) < 0)
         return errno;
     return 0;
@@ -183,27 +177,28 @@ static pid_t start_helper(struct helper *h, char *stack)
 }
 #endif
 
-static bool helper_begin(const struct launch_child *child, struct helper *h)
+static bool helper_begin(struct helper *h)
 {
     static char stack[HELPER_STACK] __attribute__((aligned(16)));
 
     h->network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC); /* a place: still the host's */
+    h->settings = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
     h->made = eventfd(0, EFD_CLOEXEC);
     h->pivoted = eventfd(0, EFD_CLOEXEC);
-    if (h->network < 0 || h->made < 0 || h->pivoted < 0)
+    if (h->network < 0 || h->settings < 0 || h->made < 0 || h->pivoted < 0)
         return false;
     h->pid = start_helper(h, stack + sizeof stack);
     if (h->pid <= 0)
         return false;
-    elsewhere_put(&child->elsewhere, h->pid);
+    elsewhere_put(&h->child->elsewhere, h->pid);
     return true;
 }
 
-static bool helper_pivoted(const struct launch_child *child, const struct helper *h)
+static bool helper_pivoted(const struct helper *h)
 {
     const uint64_t one = 1;
 
-    elsewhere_end(&child->elsewhere, h->pid);
+    elsewhere_end(&h->child->elsewhere, h->pid);
     return write(h->pivoted, &one, sizeof one) == (ssize_t)sizeof one;
 }
 
@@ -345,12 +340,10 @@ static void make_namespaces(const struct launch_child *child, struct helper *h)
 {
     if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         child_fail(child, "make new namespaces", errno);
-    if (!helper_begin(child, h))
+    if (!helper_begin(h))
         child_fail(child, "start a helper", errno);
     if (sethostname(child->plan->host_name, strlen(child->plan->host_name)) < 0)
         child_fail(child, "set the host name", errno);
-    limit_shared_memory(child);
-    lower_namespace_limits();
 }
 
 /* They are made while we mount.  What the guest and its programs use is counted from the exec on;
@@ -380,7 +373,7 @@ _Noreturn void launch_child(const struct launch_child *child)
     const struct launch_plan *plan = child->plan;
     struct mounts_fault fault = { .what = "mounts" };
     struct mounts_ready ready = { .plan = NULL };
-    struct helper helper;
+    struct helper helper = { .child = child };
     int fds[LAUNCH_FD_COUNT];
     int guest_fd;
 
@@ -409,7 +402,7 @@ _Noreturn void launch_child(const struct launch_child *child)
         enter_groups(child, &guest_fd);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
-    if (!helper_pivoted(child, &helper))
+    if (!helper_pivoted(&helper))
         child_fail(child, "ask the helper", errno);
     if (!plan->mounts->saved)
         enter_groups(child, &guest_fd);

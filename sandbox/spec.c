@@ -14,7 +14,7 @@
 
 /* All variants stand here, so that nothing is built at run time. */
 #define ENV_COMMON                                                                                \
-    "PATH=/home/agent/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",   \
+    "PATH=/home/agent/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",   \
         "HOME=/home/agent", "USER=agent", "LOGNAME=agent", "LANG=C.UTF-8", "TERM=xterm-256color", \
         "TMPDIR=/tmp", "http_proxy=" PROXY, "https_proxy=" PROXY, "all_proxy=" PROXY,             \
         "HTTP_PROXY=" PROXY, "HTTPS_PROXY=" PROXY, "ALL_PROXY=" PROXY,                            \
