@@ -55,3 +55,11 @@ mine"
     install -m 600 /dev/null other/roots
     expect 1 "$AIOS" run --rw "$PWD/other" -- cat "$PWD/other/roots"
 fi
+
+# What / lies in is nowhere to be seen, and stays where it is.
+expect 0 "$AIOS" run -- sh -c 'ls -A /usr/.aios; ! rmdir /usr/.aios && ! mv /usr/.aios /tmp/x && ! touch /usr/.aios/x'
+out_is ""
+
+# Programs may run wherever we may.
+expect 0 "$AIOS" run -- nproc
+out_is "$(nproc)"
