@@ -294,9 +294,7 @@ static struct mounts_plan *make_plan(const struct backend *b, const struct box *
     plan->inodes = MAX(spec->disk_bytes / BYTES_PER_INODE, INODES_MIN);
     plan->alone = !mounts_opaque();
     for (size_t i = 0; !plan->alone && i < box->hold.count; i++) {
-        plan->lower_root[i] = box->hold.layers[i].root;
-        plan->lower_usr[i] = box->hold.layers[i].usr;
-        plan->lower_count++;
+        plan->lower[plan->lower_count++] = box->hold.layers[i].path;
     }
     if (!plan_dirs(b, spec, plan, err)) {
         close_dirs(plan);
@@ -337,7 +335,7 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
                                           .cpu_milli = spec->cpu_milli,
                                           .brief = spec->brief };
     struct mounts_plan *mounts = make_plan(b, box, spec, err);
-    struct layer_tree trees[LAYER_TREES];
+    struct layer_tree tree;
     struct launch_plan plan = {
         .cgroup_host = b->groups,
         .mounts = mounts,
@@ -351,12 +349,12 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     if (!mounts)
         return false;
     if (mounts->alone && box->hold.count)
-        mounts->saved = checkpoint_open(&box->hold, trees, spec->disk_bytes, err);
+        mounts->saved = checkpoint_open(&box->hold, &tree, spec->disk_bytes, err);
     if (!mounts->alone || !box->hold.count || mounts->saved)
         box->group = cgroup_begin(b->groups, &limits, err);
     plan.cgroup = box->group;
     box->launched = box->group && launch(box, &plan, &limits, w, err);
-    checkpoint_close(mounts->saved, trees);
+    checkpoint_close(mounts->saved, &tree);
     /* What was copied is the computer's own. */
     if (mounts->saved)
         checkpoint_release(b->checkpoints, &box->hold);

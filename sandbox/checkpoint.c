@@ -82,7 +82,7 @@ static int make_tree(const struct checkpoints *all, int dirfd, const char *name,
     return fd_steal(&fd);
 }
 
-static int open_tree(int dirfd, const char *name, struct error *err)
+static int open_layer(int dirfd, const char *name, struct error *err)
 {
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -93,47 +93,34 @@ static int open_tree(int dirfd, const char *name, struct error *err)
 
 /** Where the new checkpoint can lie on what the computer lies on, only the newest layer is copied;
  *  otherwise all of them become one. */
-static bool open_trees(const struct checkpoint_source *source, bool flat,
-                       struct layer_tree trees[LAYER_TREES], struct error *err)
+static bool open_tree(const struct checkpoint_source *source, bool flat, struct layer_tree *tree,
+                      struct error *err)
 {
-    static const char *const names[LAYER_TREES] = { "root", "usr" };
+    for (size_t i = flat ? source->hold->count : 0; i > 0; i--) {
+        int fd = open_layer(AT_FDCWD, source->hold->layers[i - 1].path, err);
 
-    for (size_t t = 0; t < LAYER_TREES; t++) {
-        struct layer_tree *tree = &trees[t];
-
-        for (size_t i = flat ? source->hold->count : 0; i > 0; i--) {
-            const struct checkpoint_layer *layer = &source->hold->layers[i - 1];
-            int fd = open_tree(AT_FDCWD, t ? layer->usr : layer->root, err);
-
-            if (fd < 0)
-                return false;
-            tree->from[tree->from_count++] = fd;
-        }
-        if (source->layer_fd < 0)
-            continue;
-        tree->from[tree->from_count] = open_tree(source->layer_fd, names[t], err);
-        if (tree->from[tree->from_count] < 0)
+        if (fd < 0)
             return false;
-        tree->from_count++;
+        tree->from[tree->from_count++] = fd;
     }
-    return true;
+    if (source->layer_fd < 0)
+        return true;
+    tree->from[tree->from_count] = open_layer(source->layer_fd, MOUNTS_LAYER, err);
+    return tree->from[tree->from_count] >= 0 && ++tree->from_count;
 }
 
-static void close_trees(struct layer_tree trees[LAYER_TREES])
+static void close_tree(struct layer_tree *tree)
 {
-    for (size_t t = 0; t < LAYER_TREES; t++) {
-        for (size_t i = 0; i < trees[t].from_count; i++)
-            fd_close(trees[t].from[i]);
-        fd_close(trees[t].to);
-    }
+    for (size_t i = 0; i < tree->from_count; i++)
+        fd_close(tree->from[i]);
+    fd_close(tree->to);
 }
 
-static bool copy_trees(const struct checkpoint_source *source,
-                       const struct layer_tree trees[LAYER_TREES], const struct wait *w,
-                       struct error *err)
+static bool copy_tree(const struct checkpoint_source *source, const struct layer_tree *tree,
+                      const struct wait *w, struct error *err)
 {
     CLEANUP(layer_copy_freep)
-    struct layer_copy *copy = layer_copy_new(trees, source->max_bytes, err);
+    struct layer_copy *copy = layer_copy_new(tree, source->max_bytes, err);
     const struct layer_result *result;
     int code = -1;
 
@@ -157,7 +144,7 @@ static bool write_complete(const struct checkpoints *all, int dirfd,
     CLEANUP(fd_closep)
     int fd = openat(dirfd, "complete", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     char text[128 + MOUNTS_LOWERS_MAX * (ID_SIZE + 8)];
-    int n = snprintf(text, sizeof text, "checkpoint 1\nserver %s\n", all->server);
+    int n = snprintf(text, sizeof text, "checkpoint 2\nserver %s\n", all->server);
 
     for (size_t i = 0; !flat && i < hold->count; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "lower %s\n", hold->layers[i].id.text);
@@ -170,14 +157,12 @@ static bool fill(struct checkpoints *all, int dirfd, const struct checkpoint_sou
                  const struct wait *w, struct error *err)
 {
     bool flat = source->hold->count >= MOUNTS_LOWERS_MAX;
-    struct layer_tree trees[LAYER_TREES] = { { .to = -1 }, { .to = -1 } };
-    bool ok;
+    struct layer_tree tree = { .to = make_tree(all, dirfd, MOUNTS_LAYER, err) };
+    bool ok = tree.to >= 0 && open_tree(source, flat, &tree, err) &&
+              copy_tree(source, &tree, w, err) &&
+              write_complete(all, dirfd, source->hold, flat, err);
 
-    trees[0].to = make_tree(all, dirfd, "root", err);
-    trees[1].to = trees[0].to < 0 ? -1 : make_tree(all, dirfd, "usr", err);
-    ok = trees[1].to >= 0 && open_trees(source, flat, trees, err) &&
-         copy_trees(source, trees, w, err) && write_complete(all, dirfd, source->hold, flat, err);
-    close_trees(trees);
+    close_tree(&tree);
     return ok;
 }
 
@@ -217,26 +202,24 @@ bool checkpoint_save(struct checkpoints *all, const char *id,
 
 /* ---- laying out ---- */
 
-struct layer_copy *checkpoint_open(const struct checkpoint_hold *hold,
-                                   struct layer_tree trees[LAYER_TREES], uint64_t max_bytes,
-                                   struct error *err)
+struct layer_copy *checkpoint_open(const struct checkpoint_hold *hold, struct layer_tree *tree,
+                                   uint64_t max_bytes, struct error *err)
 {
     const struct checkpoint_source source = { .layer_fd = -1, .hold = hold };
     struct layer_copy *copy = NULL;
 
-    for (size_t t = 0; t < LAYER_TREES; t++)
-        trees[t] = (struct layer_tree){ .to = -1 };
-    if (open_trees(&source, true, trees, err))
-        copy = layer_copy_new(trees, max_bytes, err);
+    *tree = (struct layer_tree){ .to = -1 };
+    if (open_tree(&source, true, tree, err))
+        copy = layer_copy_new(tree, max_bytes, err);
     if (!copy)
-        close_trees(trees);
+        close_tree(tree);
     return copy;
 }
 
-void checkpoint_close(struct layer_copy *copy, struct layer_tree trees[LAYER_TREES])
+void checkpoint_close(struct layer_copy *copy, struct layer_tree *tree)
 {
     if (!copy)
         return;
     layer_copy_free(copy);
-    close_trees(trees);
+    close_tree(tree);
 }

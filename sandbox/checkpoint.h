@@ -1,7 +1,7 @@
 /*
  * checkpoint - saved writable layers on disk: made, held by who builds on them, removed.
  *
- * state_dir/checkpoints/ID/ holds `root` and `usr` (see mounts.h) and `complete`, a text that names
+ * state_dir/checkpoints/ID/ holds `layer` (see mounts.h) and `complete`, a text that names
  * its maker and the layers it lies on.  It is made under another name and renamed when whole.
  *
  * Whoever uses a layer (a live computer) holds a shared lock on its `complete`, which ends with the
@@ -35,8 +35,7 @@ struct checkpoint_hold {
     struct checkpoint_layer {
         struct id id;
         int lock_fd;
-        char *root; /* absolute paths, for struct mounts_plan */
-        char *usr;
+        char *path; /* absolute, for struct mounts_plan */
     } layers[MOUNTS_LOWERS_MAX];
 };
 
@@ -71,11 +70,11 @@ NODISCARD bool checkpoint_hold(struct checkpoints *all, const char *id, struct c
 void checkpoint_release(struct checkpoints *all, struct checkpoint_hold *hold);
 
 /** All of @hold as one copy to be laid somewhere (see layer_copy_onto()), which reads from the open
- *  folders in @trees: give both back with checkpoint_close().  NULL with @err set. */
+ *  folders in @tree: give both back with checkpoint_close().  NULL with @err set. */
 NODISCARD struct layer_copy *checkpoint_open(const struct checkpoint_hold *hold,
-                                             struct layer_tree trees[LAYER_TREES],
-                                             uint64_t max_bytes, struct error *err);
-void checkpoint_close(struct layer_copy *copy, struct layer_tree trees[LAYER_TREES]);
+                                             struct layer_tree *tree, uint64_t max_bytes,
+                                             struct error *err);
+void checkpoint_close(struct layer_copy *copy, struct layer_tree *tree);
 
 /** ERR_NOT_FOUND when there is none, or it was removed before. */
 NODISCARD bool checkpoint_remove(struct checkpoints *all, const char *id, struct error *err);

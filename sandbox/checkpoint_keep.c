@@ -92,21 +92,17 @@ static bool add_layer(struct checkpoints *all, const char *id, struct checkpoint
                       struct error *err)
 {
     struct checkpoint_layer *layer = &hold->layers[hold->count];
-    size_t size = strlen(all->path) + strlen(id) + sizeof "//root";
+    size_t size = strlen(all->path) + strlen(id) + sizeof "//" MOUNTS_LAYER;
     int fd = lock_layer(all, id, LOCK_SH, LOOK_MAX_NS);
 
     if (fd < 0)
         return error_set(err, ERR_NOT_FOUND, "checkpoint %s is not there any more", id);
-    layer->root = malloc(size);
-    layer->usr = malloc(size);
-    if (!layer->root || !layer->usr) {
-        free(layer->root);
-        free(layer->usr);
+    layer->path = malloc(size);
+    if (!layer->path) {
         fd_close(fd);
         return error_set(err, ERR_NOMEM, "checkpoint %s", id);
     }
-    (void)snprintf(layer->root, size, "%s/%s/root", all->path, id);
-    (void)snprintf(layer->usr, size, "%s/%s/usr", all->path, id);
+    (void)snprintf(layer->path, size, "%s/%s/" MOUNTS_LAYER, all->path, id);
     (void)snprintf(layer->id.text, sizeof layer->id.text, "%s", id);
     layer->lock_fd = fd;
     hold->count++;
@@ -326,8 +322,7 @@ void checkpoint_release(struct checkpoints *all, struct checkpoint_hold *hold)
 {
     for (size_t i = 0; i < hold->count; i++) {
         unlock_layer(hold->layers[i].lock_fd);
-        free(hold->layers[i].root);
-        free(hold->layers[i].usr);
+        free(hold->layers[i].path);
     }
     for (size_t i = 0; i < hold->count; i++) {
         if (is_removed(all, hold->layers[i].id.text))

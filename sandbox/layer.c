@@ -34,7 +34,7 @@ struct linked {
 };
 
 struct layer_copy {
-    struct layer_tree trees[LAYER_TREES];
+    struct layer_tree tree;
     uint64_t max_bytes;
     struct layer_result *result; /* shared with the child */
 
@@ -48,7 +48,7 @@ struct layer_copy {
     bool onto; /* what the target had */
 };
 
-struct layer_copy *layer_copy_new(const struct layer_tree trees[LAYER_TREES], uint64_t max_bytes,
+struct layer_copy *layer_copy_new(const struct layer_tree *tree, uint64_t max_bytes,
                                   struct error *err)
 {
     struct layer_copy *copy = calloc(1, sizeof *copy);
@@ -62,7 +62,7 @@ struct layer_copy *layer_copy_new(const struct layer_tree trees[LAYER_TREES], ui
         error_set(err, ERR_NOMEM, "copy a layer");
         return NULL;
     }
-    memcpy(copy->trees, trees, sizeof copy->trees);
+    copy->tree = *tree;
     copy->max_bytes = max_bytes;
     copy->result = shared;
     return copy;
@@ -480,24 +480,21 @@ int layer_copy_run(void *arg)
     struct layer_copy *c = arg;
 
     (void)umask(0);
-    for (size_t t = 0; t < LAYER_TREES; t++) {
-        for (size_t i = 0; i < c->trees[t].from_count; i++) {
-            bool ok;
+    for (size_t i = 0; i < c->tree.from_count; i++) {
+        bool ok;
 
-            c->over = c->onto || i > 0;
-            ok = copy_tree(c, c->trees[t].from[i], c->trees[t].to);
-            forget_links(c);
-            if (!ok)
-                return 1;
-        }
+        c->over = c->onto || i > 0;
+        ok = copy_tree(c, c->tree.from[i], c->tree.to);
+        forget_links(c);
+        if (!ok)
+            return 1;
     }
     return 0;
 }
 
-int layer_copy_onto(struct layer_copy *copy, const int to[LAYER_TREES])
+int layer_copy_onto(struct layer_copy *copy, int to)
 {
-    for (size_t t = 0; t < LAYER_TREES; t++)
-        copy->trees[t].to = to[t];
+    copy->tree.to = to;
     copy->onto = true;
     return layer_copy_run(copy);
 }

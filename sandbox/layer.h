@@ -18,7 +18,6 @@
 #include "sandbox/mounts.h"
 
 #define LAYER_DEPTH_MAX 8192
-#define LAYER_TREES     2 /* root and usr */
 #define LAYER_LINKS     128
 
 /** What the child has to say; shared memory. */
@@ -39,15 +38,15 @@ struct layer_copy; /* all the memory that the child needs */
 
 /** @max_bytes: more data than that is refused (EDQUOT): links that cannot be kept must not blow a
  *  small layer up. */
-NODISCARD struct layer_copy *layer_copy_new(const struct layer_tree trees[LAYER_TREES],
-                                            uint64_t max_bytes, struct error *err);
+NODISCARD struct layer_copy *layer_copy_new(const struct layer_tree *tree, uint64_t max_bytes,
+                                            struct error *err);
 void layer_copy_free(struct layer_copy *copy);
 DEFINE_CLEANUP(struct layer_copy, layer_copy_free)
 
 /** @copy: a struct layer_copy.  0, or 1 with the reason in the result. */
 int layer_copy_run(void *copy);
 
-/** The same, over what is in the folders @to already instead of the trees' own. */
-int layer_copy_onto(struct layer_copy *copy, const int to[LAYER_TREES]);
+/** The same, over what is in the folder @to already instead of the tree's own. */
+int layer_copy_onto(struct layer_copy *copy, int to);
 
 const struct layer_result *layer_copy_result(const struct layer_copy *copy);

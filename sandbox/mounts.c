@@ -69,9 +69,9 @@ static void put_number(struct text *t, uint64_t n)
 }
 
 /* A folder's name through this process's own descriptors, which stay open until exec. */
-static bool put_folder(struct text *t, int dirfd, const char *path)
+static bool put_folder(struct text *t, const char *path)
 {
-    int fd = openat(dirfd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
         return false;
@@ -80,15 +80,18 @@ static bool put_folder(struct text *t, int dirfd, const char *path)
     return true;
 }
 
-static bool put_layers(struct text *t, const char *const *lowers, size_t count)
+static bool put_layers(struct text *t, const struct mounts_plan *plan, const char *skeleton)
 {
     put(t, "lowerdir=");
-    for (size_t i = 0; i < count; i++) {
-        if (!put_folder(t, AT_FDCWD, lowers[i]))
+    for (size_t i = 0; i < plan->lower_count; i++) {
+        if (!put_folder(t, plan->lower[i]))
             return false;
         put(t, ":");
     }
-    return true;
+    if (!put_folder(t, skeleton))
+        return false;
+    put(t, ":");
+    return put_folder(t, plan->usr);
 }
 
 /* A clone of the mounts at and below @path, detached, not yet visible. */
@@ -103,9 +106,7 @@ bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mo
 {
     struct text size = { .data = ret->size, .size = sizeof ret->size };
     struct text inodes = { .data = ret->inodes, .size = sizeof ret->inodes };
-    struct text root = { .data = ret->root_options, .size = sizeof ret->root_options };
-    struct text usr = { .data = ret->usr_options, .size = sizeof ret->usr_options };
-    int lowest;
+    struct text options = { .data = ret->options, .size = sizeof ret->options };
 
     ret->plan = plan;
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
@@ -115,16 +116,9 @@ bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mo
     ret->stage_fd = open(plan->stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (ret->stage_fd < 0)
         return fault(ret_fault, "open the server's run-time folder");
-    lowest = open(skeleton, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (lowest < 0 || !put_layers(&root, plan->lower_root, plan->lower_count) ||
-        !put_folder(&root, lowest, ".") || !put_layers(&usr, plan->lower_usr, plan->lower_count) ||
-        !put_folder(&usr, lowest, "usr"))
+    if (!put_layers(&options, plan, skeleton))
         return fault(ret_fault, "open the layers of the file system");
-    put(&usr, ":");
-    if (!put_folder(&usr, AT_FDCWD, plan->usr))
-        return fault(ret_fault, "open /usr");
-    put(&root, ",upperdir=root,workdir=root-work,userxattr");
-    put(&usr, ",upperdir=usr,workdir=usr-work,userxattr");
+    put(&options, ",upperdir=" MOUNTS_LAYER ",workdir=work,userxattr");
     for (size_t i = 0; i < plan->dir_count; i++) {
         const struct mounts_dir *dir = &plan->dirs[i];
 
@@ -166,8 +160,9 @@ static int mount_layer(const struct mounts_ready *ready)
 static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
                         struct mounts_fault *ret)
 {
-    static const char *const tops[] = { "root", "root-work", "usr", "usr-work",
-                                        "new",  "empty",     "shm" };
+    static const char *const tops[] = {
+        MOUNTS_LAYER, MOUNTS_LAYER "/" MOUNTS_ROOT, "work", "overlay", "new", "empty", "shm",
+    };
     int layer;
 
     layer = mount_layer(ready);
@@ -187,32 +182,32 @@ static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
     return true;
 }
 
-/* Before an overlay lies on them. */
+/* Before the overlay lies on them. */
 static bool apply_own(const struct mounts_plan *plan, struct mounts_fault *ret)
 {
-    const int to[LAYER_TREES] = {
-        open(MOUNTS_LAYER_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
-        open(MOUNTS_LAYER_USR, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
-    };
+    int layer = open(MOUNTS_LAYER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int root = open(MOUNTS_LAYER "/" MOUNTS_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool ok;
 
-    if (to[0] < 0 || to[1] < 0 || !mounts_make_own_folders(to[0]))
+    if (layer < 0 || root < 0 || !mounts_make_own_folders(root))
         return fault(ret, "make the agent's folders");
-    ok = !plan->saved || layer_copy_onto(plan->saved, to) == 0;
+    ok = !plan->saved || layer_copy_onto(plan->saved, layer) == 0;
     (void)umask(022); /* copying has changed it */
     if (!ok)
         errno = layer_copy_result(plan->saved)->os_errno;
-    close(to[0]);
-    close(to[1]);
+    close(layer);
+    close(root);
     return ok || fault(ret, "copy the saved files into the new computer");
 }
 
-static bool apply_overlays(const struct mounts_ready *ready, struct mounts_fault *ret)
+static bool apply_overlay(const struct mounts_ready *ready, struct mounts_fault *ret)
 {
-    if (mount("overlay", "new", "overlay", MS_NOSUID | MS_NODEV, ready->root_options) < 0)
-        return fault(ret, "mount the overlay on /");
-    if (mount("overlay", "new/usr", "overlay", MS_NOSUID | MS_NODEV, ready->usr_options) < 0)
-        return fault(ret, "mount the overlay on /usr");
+    if (mount("overlay", "overlay", "overlay", MS_NOSUID | MS_NODEV, ready->options) < 0)
+        return fault(ret, "mount the overlay");
+    if (mount("overlay/" MOUNTS_ROOT, "new", NULL, MS_BIND, NULL) < 0)
+        return fault(ret, "show the overlay as /");
+    if (mount("overlay", "new/usr", NULL, MS_MOVE, NULL) < 0)
+        return fault(ret, "show the overlay as /usr");
     return true;
 }
 
@@ -288,6 +283,8 @@ static bool apply_proc(struct mounts_fault *ret)
     if (mount("empty", "empty", NULL, MS_BIND, NULL) < 0 ||
         mount(NULL, "empty", NULL, read_only, NULL) < 0)
         return fault(ret, "make an empty folder read-only");
+    if (mount("empty", "new/usr/" MOUNTS_ROOT, NULL, MS_BIND, NULL) < 0)
+        return fault(ret, "cover where / lies");
     if (chdir("new/proc") < 0)
         return fault(ret, "enter /proc");
     if (!cover("../dev/null", proc_masked_files, ARRAY_LEN(proc_masked_files)))
@@ -361,6 +358,6 @@ static bool apply_pivot(struct mounts_fault *ret)
 bool mounts_apply(const struct mounts_ready *ready, int *ret_layer_fd, struct mounts_fault *ret)
 {
     return apply_layer(ready, ret_layer_fd, ret) &&
-           (!ready->plan->alone || apply_own(ready->plan, ret)) && apply_overlays(ready, ret) &&
+           (!ready->plan->alone || apply_own(ready->plan, ret)) && apply_overlay(ready, ret) &&
            apply_devices(ret) && apply_proc(ret) && apply_dirs(ready, ret) && apply_pivot(ret);
 }

@@ -1,14 +1,15 @@
 /*
  * mounts - the file system of a sandbox: what is visible, where writes go.
  *
- * One tmpfs (size = the disk limit) holds the writable layer: its folders `root` and `usr` are the
- * upper layers of two overlays, `root-work` and `usr-work` their work folders.  The overlay on /
- * has the skeleton (a small read-only tree made once: synthesised /etc, mount points, links like
- * bin -> usr/bin) as its lowest layer, the overlay on /usr the host's or an image's /usr.  Frozen
- * layers of a checkpoint lie between, newest first.  Folders in which the agent may add things are
- * the agent's in the skeleton, also those of /usr (its layer usr/).  /proc is private with
- * kernel-wide files masked; /dev holds null, zero, full, random, urandom and tty, a devpts of its
- * own and shm; there is no /sys.
+ * One tmpfs (size = the disk limit) holds the writable layer, the upper one of an overlay.  Its
+ * lowest is the host's or an image's /usr; above that lies the skeleton, a small read-only tree
+ * made once, then the frozen layers of a checkpoint.  That overlay is /usr.  What else there is is
+ * in its folder `.aios`, which is shown as / and, where it lies, covered: in the skeleton it has a
+ * synthesised /etc, mount points, links like bin -> usr/bin.  (An overlay costs more than all other
+ * mounts, above all when it goes, so there is one.)  Folders in which the agent may add things are
+ * the agent's in the skeleton, also those of /usr.  /proc is private with kernel-wide files masked;
+ * /dev holds null, zero, full, random, urandom and tty, a devpts of its own and shm; there is no
+ * /sys.
  *
  * Before Linux 6.6 a tmpfs has no user attributes, and an overlay on it can neither rename nor
  * remove a folder that a lower layer has too.  There the agent's folders are not in the skeleton
@@ -30,9 +31,8 @@
 #define MOUNTS_LOWERS_MAX  8
 #define MOUNTS_OPTIONS_MAX 512
 
-/** Folders of the writable layer's tmpfs. */
-#define MOUNTS_LAYER_ROOT "root"
-#define MOUNTS_LAYER_USR  "usr"
+#define MOUNTS_LAYER "layer" /* the writable layer's folder in its tmpfs */
+#define MOUNTS_ROOT  ".aios" /* what is shown as /, below what is shown as /usr */
 
 struct layer_copy;
 
@@ -44,11 +44,10 @@ struct mounts_dir {
 
 struct mounts_plan {
     const char *stage; /* an existing folder of the host to mount on; private to the child */
-    const char *lower_root[MOUNTS_LOWERS_MAX]; /* frozen layers, newest first */
-    const char *lower_usr[MOUNTS_LOWERS_MAX];
+    const char *lower[MOUNTS_LOWERS_MAX]; /* frozen layers, newest first */
     size_t lower_count;
     bool alone;               /* not mounts_opaque(): the writable layer has the agent's folders */
-    struct layer_copy *saved; /* then: what to lay into it first, or NULL; its trees have no `to` */
+    struct layer_copy *saved; /* then: what to lay into it first, or NULL; its tree has no `to` */
     const char *usr;          /* what is shown as /usr: the host's, or an image's */
     uint64_t disk_bytes;
     uint64_t inodes;
@@ -58,7 +57,7 @@ struct mounts_plan {
 
 /** Where in the child something went wrong, for the message. */
 struct mounts_fault {
-    const char *what; /* a constant: "mount the overlay on /usr" */
+    const char *what; /* a constant: "mount the overlay" */
     int os_errno;
 };
 
@@ -67,14 +66,13 @@ struct mounts_ready {
     const struct mounts_plan *plan; /* borrowed */
     int trees[MOUNTS_DIRS_MAX];     /* detached mounts of the host folders */
     int stage_fd;
-    char size[24], inodes[24]; /* of the tmpfs */
-    char root_options[MOUNTS_OPTIONS_MAX];
-    char usr_options[MOUNTS_OPTIONS_MAX];
+    char size[24], inodes[24];        /* of the tmpfs */
+    char options[MOUNTS_OPTIONS_MAX]; /* of the overlay */
 };
 
 /** In the child, in fresh namespaces, while it still is the server's user on the host: open every
  *  folder, since the sandbox's user may have no right to pass through what is above them.
- *  @skeleton: the lowest layer of /. */
+ *  @skeleton: see skeleton_path(). */
 bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mounts_ready *ret,
                  struct mounts_fault *ret_fault);
 

@@ -17,7 +17,7 @@
 #include "kernel/base/sha256.h"
 #include "sandbox/mounts.h"
 
-#define FORMAT  "skeleton 3" /* changes whenever skeleton_build() makes something else */
+#define FORMAT  "skeleton 4" /* changes whenever skeleton_build() makes something else */
 #define KEY_LEN 24
 #define TRIES   4
 

@@ -1,11 +1,12 @@
 /*
- * skeleton - the lowest layer of every sandbox's root: a small read-only tree made once per host.
+ * skeleton - what lies between the host's /usr and what an agent writes: a small read-only tree
+ * made once per host.
  *
- * It holds a synthesised /etc (users, names, certificates, the parts of the host's that programs
- * in /usr need, and of these only what everybody may read), links such as bin -> usr/bin, and the
- * folders that are mounted on; below usr/ lies the layer that goes between the host's /usr and what
- * the agent adds to it.  It is named by a hash of what it was made from, so that a changed
- * host gets a new one; it is complete or absent, and never written again.
+ * It is a layer of /usr, with the folders in which the agent may add things.  Its folder
+ * MOUNTS_ROOT becomes /: a synthesised /etc (users, names, certificates, the parts of the host's
+ * that programs in /usr need, and of these only what everybody may read), links such as bin ->
+ * usr/bin, and the folders that are mounted on.  It is named by a hash of what it was made from, so
+ * that a changed host gets a new one; it is complete or absent, and never written again.
  *
  * Ownership: a skeleton in use is held by a shared lock; those nobody holds are removed when a new
  * one is made. Threads: any; one object by one at a time.  Blocking: making one takes some 20 ms.

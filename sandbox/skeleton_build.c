@@ -130,8 +130,8 @@ static const char *const folders[] = {
     "var/spool", "var/tmp", "workspace",
 };
 
-/* Folders in which the agent may add things.  Those below usr are a layer of their own between what
- * it writes and the host's /usr: a merged folder belongs to whom its topmost layer says. */
+/* Folders in which the agent may add things.  A merged folder, as most below usr, belongs to whom
+ * its topmost layer says. */
 static const struct {
     const char *path;
     mode_t mode;
@@ -423,15 +423,19 @@ static bool copy_source(struct copy *c, int host_fd, const char *path, int dirfd
     return copy_entry(c, from, name, to, 0, err);
 }
 
-static bool make_agent_folders(int dirfd, uid_t uid, gid_t gid, struct error *err)
+static bool make_agent_folders(int usr, int root, uid_t uid, gid_t gid, struct error *err)
 {
     bool opaque = mounts_opaque();
 
     for (size_t i = 0; i < ARRAY_LEN(agent_folders); i++) {
         const char *path = agent_folders[i].path;
+        bool below_usr = !strncmp(path, "usr/", 4);
+        int dirfd = below_usr ? usr : root;
 
         if (!opaque && mounts_own_folder(path))
             continue;
+        if (below_usr)
+            path += 4;
         if (!make_folder(dirfd, path, err))
             return false;
         if (fchownat(dirfd, path, uid, gid, AT_SYMLINK_NOFOLLOW) != 0 ||
@@ -450,13 +454,11 @@ static bool is_our_root(int fd)
            given.st_ino == root.st_ino;
 }
 
-bool skeleton_build(int dirfd, int host_fd, uid_t uid, gid_t gid, struct error *err)
+static bool build_root(int dirfd, int host_fd, struct error *err)
 {
     struct copy c = { .follow = is_our_root(host_fd) };
     bool opaque = mounts_opaque();
 
-    if (fchmod(dirfd, 0755) != 0)
-        return error_set_errno(err, errno, "chmod the skeleton");
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
         if (!opaque && mounts_own_folder(folders[i]))
             continue;
@@ -475,6 +477,19 @@ bool skeleton_build(int dirfd, int host_fd, uid_t uid, gid_t gid, struct error *
         if (symlinkat(links[i].target, dirfd, links[i].path) != 0)
             return error_set_errno(err, errno, "link %s", links[i].path);
     }
-    return make_passwd(dirfd, host_fd, err) && make_usr_links(dirfd, host_fd, err) &&
-           make_agent_folders(dirfd, uid, gid, err);
+    return make_passwd(dirfd, host_fd, err) && make_usr_links(dirfd, host_fd, err);
+}
+
+bool skeleton_build(int dirfd, int host_fd, uid_t uid, gid_t gid, struct error *err)
+{
+    CLEANUP(fd_closep) int root = -1;
+
+    if (fchmod(dirfd, 0755) != 0)
+        return error_set_errno(err, errno, "chmod the skeleton");
+    if (!make_folder(dirfd, MOUNTS_ROOT, err))
+        return false;
+    root = openat(dirfd, MOUNTS_ROOT, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (root < 0)
+        return error_set_errno(err, errno, "open the skeleton");
+    return build_root(root, host_fd, err) && make_agent_folders(dirfd, root, uid, gid, err);
 }

@@ -75,9 +75,8 @@ static int set_up(void **state)
     (void)snprintf(dir, sizeof dir, "/tmp/test_checkpoint.XXXXXX");
     if (!mkdtemp(dir))
         return 1;
-    put_dir("layer/root/home");
-    put_dir("layer/usr");
-    put("layer/root/home/note", "first");
+    put_dir("layer/layer/home");
+    put("layer/layer/home/note", "first");
     (void)snprintf(path, sizeof path, "%s/layer", dir);
     layer_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     all = checkpoints_new(dir, "me", geteuid() ? geteuid() : 4711, geteuid() ? getegid() : 4711,
@@ -123,9 +122,8 @@ static void saves_what_can_be_held_and_read(void **state)
     assert_ok(checkpoint_hold(all, "k_1", &hold, &err), err);
     assert_int_equal(hold.count, 1);
     assert_string_equal(hold.layers[0].id.text, "k_1");
-    (void)snprintf(path, sizeof path, "%s/home/note", hold.layers[0].root);
+    (void)snprintf(path, sizeof path, "%s/home/note", hold.layers[0].path);
     assert_file(path, "first");
-    assert_int_equal(access(hold.layers[0].usr, X_OK), 0);
     checkpoint_release(all, &hold);
     assert_true(exists("k_1"));
 }
@@ -172,7 +170,7 @@ static void a_failed_save_leaves_nothing(void **state)
 
             memset(text, 'x', sizeof text - 1);
             text[sizeof text - 1] = '\0';
-            put("layer/root/large", text);
+            put("layer/layer/large", text);
         }
         assert_false(save_on("k_1", &nothing, &err));
         assert_code(err, rows[i].want);
@@ -267,11 +265,11 @@ static void the_chain_is_flattened_at_its_longest(void **state)
 
     (void)state;
     for (int i = 0; i < 2 * MOUNTS_LOWERS_MAX; i++) {
-        (void)snprintf(name, sizeof name, "layer/root/home/file%d", i);
+        (void)snprintf(name, sizeof name, "layer/layer/home/file%d", i);
         put(name, "x");
         (void)snprintf(id, sizeof id, "k_%d", i);
         assert_ok(save_on(id, &hold, &err), err);
-        (void)snprintf(name, sizeof name, "%s/layer/root/home/file%d", dir, i);
+        (void)snprintf(name, sizeof name, "%s/layer/layer/home/file%d", dir, i);
         assert_int_equal(unlink(name), 0);
         checkpoint_release(all, &hold);
         assert_ok(checkpoint_hold(all, id, &hold, &err), err);
@@ -283,7 +281,7 @@ static void the_chain_is_flattened_at_its_longest(void **state)
     for (int i = 0; i <= MOUNTS_LOWERS_MAX; i++) {
         char path[300];
 
-        (void)snprintf(path, sizeof path, "%s/home/file%d", hold.layers[MOUNTS_LOWERS_MAX - 1].root,
+        (void)snprintf(path, sizeof path, "%s/home/file%d", hold.layers[MOUNTS_LOWERS_MAX - 1].path,
                        i);
         assert_file(path, "x");
     }
@@ -301,14 +299,14 @@ static void sweeps_what_dead_servers_left(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    put_dir("checkpoints/.new-dead-k_1/root/deep");
-    put_dir("checkpoints/.new-alive-k_2/root");
-    put_dir("checkpoints/.del-dead-k_3/usr");
-    put_dir("checkpoints/tmp_old/root");
+    put_dir("checkpoints/.new-dead-k_1/layer/deep");
+    put_dir("checkpoints/.new-alive-k_2/layer");
+    put_dir("checkpoints/.del-dead-k_3/layer");
+    put_dir("checkpoints/tmp_old/layer");
     put("checkpoints/tmp_old/complete", "checkpoint 1\nserver dead\n");
-    put_dir("checkpoints/tmp_new/root");
+    put_dir("checkpoints/tmp_new/layer");
     put("checkpoints/tmp_new/complete", "checkpoint 1\nserver alive\n");
-    put_dir("checkpoints/k_gone/root");
+    put_dir("checkpoints/k_gone/layer");
     put("checkpoints/k_gone/complete", "checkpoint 1\nserver dead\n");
     put("checkpoints/.removed/k_gone", "");
     put("checkpoints/.removed/k_nowhere", "");

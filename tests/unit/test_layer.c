@@ -11,7 +11,7 @@
 #include "kernel/base/fd.h"
 #include "tests/support/check.h"
 
-/* Below $TMPDIR or /tmp: folders old/, new/ (layers) and to/, to-usr/ (what is made of them). */
+/* Below $TMPDIR or /tmp: folders old/, new/ (layers) and to/ (what is made of them). */
 static char dir[64];
 
 static void path_of(char *buf, size_t size, const char *name)
@@ -99,7 +99,6 @@ static int set_up(void **state)
     put_dir("new");
     put_dir("to");
     put_dir("none");
-    put_dir("to-usr");
     return 0;
 }
 
@@ -120,25 +119,22 @@ static int open_at(const char *name)
 /** Copy `old` and, if @both, `new` over it into `to`.  0, or the error number. */
 static int run(bool both, uint64_t max_bytes)
 {
-    struct layer_tree trees[LAYER_TREES] = {
-        { .from = { open_at("old"), open_at("new") },
-          .from_count = both ? 2 : 1,
-          .to = open_at("to") },
-        { .from = { open_at("none") }, .from_count = 1, .to = open_at("to-usr") },
+    struct layer_tree tree = {
+        .from = { open_at("old"), open_at("new") },
+        .from_count = both ? 2 : 1,
+        .to = open_at("to"),
     };
     struct error err = ERROR_INIT;
-    CLEANUP(layer_copy_freep) struct layer_copy *copy = layer_copy_new(trees, max_bytes, &err);
+    CLEANUP(layer_copy_freep) struct layer_copy *copy = layer_copy_new(&tree, max_bytes, &err);
     int code, os_errno;
 
     assert_ok(copy, err);
     code = layer_copy_run(copy);
     os_errno = layer_copy_result(copy)->os_errno;
     assert_int_equal(code != 0, os_errno != 0);
-    close(trees[0].from[0]);
-    close(trees[0].from[1]);
-    close(trees[0].to);
-    close(trees[1].from[0]);
-    close(trees[1].to);
+    close(tree.from[0]);
+    close(tree.from[1]);
+    close(tree.to);
     return os_errno;
 }
 
@@ -336,13 +332,13 @@ static void leaves_out_sockets(void **state)
 
 static void survives_every_allocation_failure(void **state)
 {
-    const struct layer_tree trees[LAYER_TREES] = { { .to = -1 }, { .to = -1 } };
+    const struct layer_tree tree = { .to = -1 };
 
     (void)state;
     FAULT_EACH(n)
     {
         struct error err = ERROR_INIT;
-        struct layer_copy *copy = layer_copy_new(trees, 1, &err);
+        struct layer_copy *copy = layer_copy_new(&tree, 1, &err);
 
         FAULT_DONE(n);
         if (!copy)

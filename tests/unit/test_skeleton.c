@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "kernel/base/fd.h"
+#include "sandbox/mounts.h"
 #include "tests/support/check.h"
 
 static char dir[64], cache[100], host[100];
@@ -82,13 +83,21 @@ static int remove_host(void **state)
     return fd_remove_tree(AT_FDCWD, dir, NULL) ? 0 : 1;
 }
 
+static void path_of(char full[400], const struct skeleton *s, const char *path)
+{
+    bool below_usr = !strncmp(path, "usr/", 4);
+
+    (void)snprintf(full, 400, "%s/%s%s", skeleton_path(s), below_usr ? "" : MOUNTS_ROOT "/",
+                   below_usr ? path + 4 : path);
+}
+
 static char *text_of(const struct skeleton *s, const char *path)
 {
     static char text[4096];
     char full[400];
     char *read;
 
-    (void)snprintf(full, sizeof full, "%s/%s", skeleton_path(s), path);
+    path_of(full, s, path);
     read = fd_read_file(AT_FDCWD, full, sizeof text - 1, NULL, NULL);
     if (!read)
         return NULL;
@@ -103,7 +112,7 @@ static char *link_of(const struct skeleton *s, const char *path)
     char full[400];
     ssize_t n;
 
-    (void)snprintf(full, sizeof full, "%s/%s", skeleton_path(s), path);
+    path_of(full, s, path);
     n = readlink(full, target, sizeof target - 1);
     if (n < 0)
         return NULL;
@@ -116,7 +125,7 @@ static mode_t mode_of(const struct skeleton *s, const char *path)
     char full[400];
     struct stat st;
 
-    (void)snprintf(full, sizeof full, "%s/%s", skeleton_path(s), path);
+    path_of(full, s, path);
     return lstat(full, &st) == 0 ? st.st_mode : 0;
 }
 
