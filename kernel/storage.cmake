@@ -21,10 +21,10 @@ endif()
 add_unit_test(storage_file storage WRAP clock_wall_ns fsync renameat)
 
 # PostgreSQL: libpq is linked to its module alone.
-pkg_check_modules(PQ REQUIRED IMPORTED_TARGET libpq>=13)
+pkg_check_modules(PQ REQUIRED IMPORTED_TARGET libpq>=14)
 aios_plugin(postgres SOURCES storage_postgres_module.c PRIVATE PkgConfig::PQ)
 target_sources(storage PRIVATE storage_postgres.c storage_postgres_conn.c
-  storage_postgres_pool.c)
+  storage_postgres_pool.c storage_postgres_write.c)
 target_include_directories(storage PRIVATE ${PQ_INCLUDE_DIRS})
 add_dependencies(storage aios_postgres)
 add_unit_test(storage_postgres storage WRAP clock_wall_ns plugin_open)

@@ -66,6 +66,13 @@ int64_t pg_get_int(const struct pg_conn *c, const PGresult *r, int row, int colu
     return (int64_t)value;
 }
 
+void pg_get_text(const struct pg_conn *c, const PGresult *r, int row, int column, char *to,
+                 size_t size)
+{
+    (void)snprintf(to, size, "%.*s", c->pq->getlength(r, row, column),
+                   c->pq->getvalue(r, row, column));
+}
+
 /* ---- what a server says, as a text of ours ---- */
 
 /* One line, valid UTF-8, without the password even if a server should repeat it. */
@@ -148,18 +155,18 @@ static void wake(void *arg)
 }
 
 /* Until the socket is ready; false with @err when there is no time left. */
-static bool wait_socket(const struct pg_conn *c, short events, const struct wait *w,
-                        struct error *err)
+static bool wait_socket(struct pg_conn *c, short events, const struct wait *w, struct error *err)
 {
     struct pollfd fds[] = { { .fd = c->pq->socket(c->pg), .events = events },
                             { .fd = c->wake_fd, .events = POLLIN } };
+    struct cancel_hook hook;
+    bool ok, ready = false;
 
-    for (;;) {
-        if (!wait_check(w, err))
-            return false;
-        if (poll(fds, 2, clock_left_ms(w->deadline_ns, POLL_MS)) > 0 && fds[0].revents)
-            return true;
-    }
+    cancel_attach(w->cancel, &hook, wake, c);
+    while ((ok = wait_check(w, err)) && !ready)
+        ready = poll(fds, 2, clock_left_ms(w->deadline_ns, POLL_MS)) > 0 && fds[0].revents;
+    cancel_detach(w->cancel, &hook);
+    return ok;
 }
 
 static bool send_all(struct pg_conn *c, const struct wait *w, struct error *err)
@@ -175,30 +182,36 @@ static bool send_all(struct pg_conn *c, const struct wait *w, struct error *err)
     return left == 0 || lost(c, NULL, err);
 }
 
-/* The result of the one statement; NULL when the connection is of no more use. */
-static PGresult *receive(struct pg_conn *c, const struct wait *w, struct error *err)
+/* What comes next; false when the connection is of no more use. */
+static bool receive(struct pg_conn *c, const struct wait *w, PGresult **ret, struct error *err)
 {
-    PGresult *first = NULL, *next;
-
-    for (;;) {
-        while (c->pq->is_busy(c->pg)) {
-            if (!wait_socket(c, POLLIN, w, err) ||
-                (!c->pq->consume_input(c->pg) && !lost(c, NULL, err))) {
-                c->pq->clear(first);
-                return NULL;
-            }
-        }
-        next = c->pq->get_result(c->pg);
-        if (!next)
-            break;
-        if (first)
-            c->pq->clear(next);
-        else
-            first = next;
+    while (c->pq->is_busy(c->pg)) {
+        if (!wait_socket(c, POLLIN, w, err) ||
+            (!c->pq->consume_input(c->pg) && !lost(c, NULL, err)))
+            return false;
     }
-    if (!first)
-        (void)lost(c, NULL, err);
-    return first;
+    *ret = c->pq->get_result(c->pg);
+    return true;
+}
+
+/* The result of the next statement, and behind the last one the end of all; NULL when the
+ * connection is of no more use. */
+static PGresult *receive_one(struct pg_conn *c, const struct wait *w, struct error *err)
+{
+    PGresult *first = NULL, *next = NULL;
+    bool ok = receive(c, w, &first, err) && (first || lost(c, NULL, err));
+
+    /* What ends the connection ends the statements, too. */
+    while (ok && c->pq->status(c->pg) != CONNECTION_BAD && (ok = receive(c, w, &next, err)) && next)
+        c->pq->clear(next);
+    if (ok && --c->pending == 0 && c->pq->status(c->pg) != CONNECTION_BAD) {
+        ok = receive(c, w, &next, err);
+        c->pq->clear(next);
+    }
+    if (ok)
+        return first;
+    c->pq->clear(first);
+    return NULL;
 }
 
 static enum pg_outcome judge(struct pg_conn *c, PGresult *r, PGresult **ret_result,
@@ -227,38 +240,71 @@ static enum pg_outcome judge(struct pg_conn *c, PGresult *r, PGresult **ret_resu
     return outcome;
 }
 
-enum pg_outcome pg_run(struct pg_conn *c, const char *sql, const struct pg_args *args,
-                       const struct wait *w, PGresult **ret_result, struct error *err)
+/* Also when the time was over: the server ends the statement when it sees us gone. */
+static enum pg_outcome give_up(struct pg_conn *c)
+{
+    bool gone = c->dead;
+
+    c->dead = true;
+    return gone ? PG_AGAIN : PG_FAILED;
+}
+
+void pg_send(struct pg_conn *c, const char *sql, const struct pg_args *args)
 {
     static const struct pg_args none = { .count = 0 };
-    struct cancel_hook hook;
-    PGresult *r = NULL;
-    bool sent;
 
     if (!args)
         args = &none;
-    if (!wait_check(w, err)) {
-        c->dead = true; /* in the middle of a transaction, perhaps */
-        return PG_FAILED;
-    }
-    if (!c->pq->send_query_params(c->pg, sql, args->count, args->types, args->values, args->lengths,
-                                  args->formats, 1)) {
-        (void)lost(c, NULL, err);
-        return PG_AGAIN;
-    }
-    cancel_attach(w->cancel, &hook, wake, c);
-    sent = send_all(c, w, err);
-    if (sent)
-        r = receive(c, w, err);
-    cancel_detach(w->cancel, &hook);
-    if (!r) {
-        /* Also when the time was over: the server ends the statement when it sees us gone. */
-        bool gone = c->dead;
+    c->pending++;
+    c->unsent |= !c->pq->send_query_params(c->pg, sql, args->count, args->types, args->values,
+                                           args->lengths, args->formats, 1);
+}
 
-        c->dead = true;
-        return gone ? PG_AGAIN : PG_FAILED;
-    }
-    return judge(c, r, ret_result, err);
+void pg_prepare(struct pg_conn *c, const char *name, const char *types, const char *sql)
+{
+    Oid oids[PG_ARGS] = { 0 };
+    int count = 0;
+
+    for (; types[count]; count++)
+        oids[count] = types[count] == 'i' ? OID_INT8 : OID_BYTEA;
+    c->pending++;
+    c->unsent |= !c->pq->send_prepare(c->pg, name, sql, count, oids);
+}
+
+void pg_send_prepared(struct pg_conn *c, const char *name, const struct pg_args *args)
+{
+    c->pending++;
+    c->unsent |= !c->pq->send_query_prepared(c->pg, name, args->count, args->values, args->lengths,
+                                             args->formats, 1);
+}
+
+enum pg_outcome pg_flush(struct pg_conn *c, const struct wait *w, struct error *err)
+{
+    if (!wait_check(w, err))
+        return give_up(c); /* in the middle of a transaction, perhaps */
+    if (c->unsent || !c->pq->pipeline_sync(c->pg))
+        (void)lost(c, NULL, err);
+    else if (send_all(c, w, err))
+        return PG_DONE;
+    return give_up(c);
+}
+
+enum pg_outcome pg_next(struct pg_conn *c, const struct wait *w, PGresult **ret_result,
+                        struct error *err)
+{
+    PGresult *r = receive_one(c, w, err);
+
+    return r ? judge(c, r, ret_result, err) : give_up(c);
+}
+
+enum pg_outcome pg_run(struct pg_conn *c, const char *sql, const struct pg_args *args,
+                       const struct wait *w, PGresult **ret_result, struct error *err)
+{
+    enum pg_outcome outcome;
+
+    pg_send(c, sql, args);
+    outcome = pg_flush(c, w, err);
+    return outcome == PG_DONE ? pg_next(c, w, ret_result, err) : outcome;
 }
 
 void pg_pause(struct pg_conn *c, int ms, const struct wait *w)
@@ -291,37 +337,38 @@ void pg_conn_free(struct pg_conn *c)
 static bool establish(struct pg_conn *c, const struct pg_pool *p, const struct wait *w,
                       struct error *err)
 {
-    struct cancel_hook hook;
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
     char text[MESSAGE_BYTES];
     bool ok = true;
 
-    cancel_attach(w->cancel, &hook, wake, c);
     while (ok && c->pq->status(c->pg) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
            state != PGRES_POLLING_FAILED) {
         ok = wait_socket(c, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, w, err);
         if (ok)
             state = c->pq->connect_poll(c->pg);
     }
-    cancel_detach(w->cancel, &hook);
     if (!ok)
         return false;
-    if (c->pq->status(c->pg) == CONNECTION_OK && c->pq->setnonblocking(c->pg, 1) == 0)
+    if (c->pq->status(c->pg) == CONNECTION_OK && c->pq->setnonblocking(c->pg, 1) == 0 &&
+        c->pq->enter_pipeline(c->pg))
         return true;
     tidy_message(c->pq->error_message(c->pg), p->password, text);
     return error_set(err, ERR_LOST, "the PostgreSQL server of %s does not let us in: %s",
                      p->variable, text);
 }
 
-/* What each session needs: commits that are on the disk when they are answered, and a server that
- * drops the statements of a client that went away (where it can). */
+/* What each session needs: commits that are on the disk when they are answered, a server that does
+ * not let a kernel that hangs hold a space for ever, plans that stay good while tables grow, and a
+ * server that drops the statements of a client that went away (where it can). */
 static bool prepare_session(struct pg_conn *c, const struct wait *w, struct error *err)
 {
     struct error ignored = ERROR_INIT;
 
     if (pg_run(c,
-               "SELECT set_config('synchronous_commit', 'on', false)"
-               " WHERE current_setting('synchronous_commit') = 'off'",
+               "SELECT set_config('idle_in_transaction_session_timeout', '30000', false),"
+               " set_config('enable_seqscan', 'off', false),"
+               " CASE current_setting('synchronous_commit') WHEN 'off'"
+               " THEN set_config('synchronous_commit', 'on', false) END",
                NULL, w, NULL, err) != PG_DONE)
         return false;
     if (pg_run(c, "SELECT set_config('client_connection_check_interval', '1000', false)", NULL, w,

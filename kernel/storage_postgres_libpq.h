@@ -28,6 +28,11 @@ struct postgres_libpq {
     int (*setnonblocking)(PGconn *, int);
     int (*send_query_params)(PGconn *, const char *, int, const Oid *, const char *const *,
                              const int *, const int *, int);
+    int (*send_prepare)(PGconn *, const char *, const char *, int, const Oid *);
+    int (*send_query_prepared)(PGconn *, const char *, int, const char *const *, const int *,
+                               const int *, int);
+    int (*enter_pipeline)(PGconn *);
+    int (*pipeline_sync)(PGconn *);
     int (*flush)(PGconn *);
     int (*consume_input)(PGconn *);
     int (*is_busy)(PGconn *);

@@ -1,7 +1,6 @@
 /* The SQLite back end: opening, connections, what its errors mean. */
 #include "kernel/storage_sqlite.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -373,11 +372,10 @@ static void backend_free(struct storage_backend *base)
         list_remove(node);
         conn_close(LIST_ENTRY(node, struct sqlite_conn, link));
     }
-    assert(list_empty(&b->queue));
     conn_close(b->writer); /* the last one folds the log back */
     pthread_cond_destroy(&b->pool_freed);
     pthread_mutex_destroy(&b->pool_lock);
-    pthread_mutex_destroy(&b->queue_lock);
+    storage_queue_fini(&b->queue);
     free(b->path);
     free(b);
 }
@@ -386,8 +384,7 @@ static void backend_stats(struct storage_backend *base, struct storage_stats *re
 {
     struct sqlite_backend *b = CONTAINER_OF(base, struct sqlite_backend, base);
 
-    ret->batches += atomic_load(&b->batches);
-    ret->batched_ops += atomic_load(&b->batched);
+    storage_queue_stats(&b->queue, ret);
 }
 
 static bool make_file(const char *path, struct error *err)
@@ -426,9 +423,8 @@ struct storage_backend *storage_sqlite_new(const struct config *config, const ch
         .free = backend_free,
     };
     list_init(&b->idle);
-    list_init(&b->queue);
     pthread_mutex_init(&b->pool_lock, NULL);
-    pthread_mutex_init(&b->queue_lock, NULL);
+    storage_queue_init(&b->queue, &b->base, sqlite_write_group);
     cond_init(&b->pool_freed);
     if (make_file(b->path, err) && open_writer(b, err))
         return &b->base;

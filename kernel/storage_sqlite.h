@@ -1,18 +1,16 @@
 /*
  * storage_sqlite - the parts of the SQLite back end: connections, reading, writing.
  *
- * One connection writes, under the flag `leading`; up to READERS others read, each in the hands of
- * one thread at a time.  The write-ahead log lets them read while it writes.
- * Threads: any.
+ * One connection writes, for whoever leads the queue; up to READERS others read, each in the hands
+ * of one thread at a time.  The write-ahead log lets them read while it writes. Threads: any.
  */
 #pragma once
 
 #include <pthread.h>
 #include <sqlite3.h>
-#include <stdatomic.h>
 
-#include "kernel/base/list.h"
 #include "kernel/storage_internal.h"
+#include "kernel/storage_queue.h"
 
 #define STORAGE_SQLITE_READERS 8u
 
@@ -48,13 +46,9 @@ struct sqlite_backend {
     struct list idle;
     unsigned open;
 
-    pthread_mutex_t queue_lock; /* guards queue, leading, and the requests' states */
-    struct list queue;
-    bool leading;               /* some thread writes */
+    struct storage_queue queue;
     struct sqlite_conn *writer; /* whoever leads */
     int64_t next_value;         /* whoever leads */
-
-    atomic_uint_fast64_t batches, batched;
 };
 
 /* ---- storage_sqlite.c ---- */
@@ -69,6 +63,7 @@ void sqlite_bind_text(sqlite3_stmt *stmt, int at, const char *text);
 
 /* ---- storage_sqlite_write.c ---- */
 
+storage_run_fn sqlite_write_group;
 bool sqlite_write(struct storage_backend *base, const char *space, struct storage_op *ops,
                   size_t count, const struct storage_limits *limits, const struct wait *w,
                   size_t *ret_failed, struct error *err);

@@ -1,6 +1,6 @@
 /*
- * Writing to the SQLite back end.  Whoever finds nobody writing leads: takes what waits in the
- * queue into one transaction and commits it with one sync of the disk; the others wait for it.
+ * Writing to the SQLite back end: what waited in the queue goes into one transaction, and is
+ * committed with one sync of the disk.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -8,24 +8,7 @@
 #include "kernel/base/clock.h"
 #include "kernel/storage_sqlite.h"
 
-#define GROUP_REQUESTS 64u
-#define GROUP_BYTES    (8u << 20) /* of one transaction with several requests */
-#define MANY_AT_ONCE   32u
-#define BUSY_NS        (5 * CLOCK_NS_PER_S)
-
-struct waiter {
-    struct sqlite_backend *b;
-    pthread_cond_t cond; /* its thread waits here, under queue_lock */
-    size_t pending;      /* of its requests; guarded by queue_lock */
-};
-
-struct request {
-    struct list link; /* in the queue until it is taken or given up */
-    struct waiter *waiter;
-    struct storage_write *write;
-    const struct storage_limits *limits;
-    struct cancel_hook hook;
-};
+#define BUSY_NS (5 * CLOCK_NS_PER_S)
 
 /* A space as the running transaction sees it. */
 struct space {
@@ -37,9 +20,9 @@ struct space {
 
 struct group {
     struct sqlite_conn *c;
-    struct request *requests[GROUP_REQUESTS];
+    struct storage_request *requests[STORAGE_GROUP];
     size_t count;
-    struct space spaces[GROUP_REQUESTS];
+    struct space spaces[STORAGE_GROUP];
     size_t space_count;
 };
 
@@ -180,7 +163,7 @@ static bool apply_op(struct sqlite_backend *b, struct sqlite_conn *c, const stru
 
 /* All checks come before the first change, so that a refused request leaves no trace in the
  * transaction that it shares. */
-static enum outcome apply(struct sqlite_backend *b, struct group *g, struct request *r)
+static enum outcome apply(struct sqlite_backend *b, struct group *g, struct storage_request *r)
 {
     struct storage_write *w = r->write;
     struct plan plans[STORAGE_BATCH_MAX];
@@ -315,161 +298,43 @@ static bool run_together(struct sqlite_backend *b, struct group *g, bool *ret_ag
         *ret_again = !unknown;
         return false;
     }
-    if (applied > 1) {
-        atomic_fetch_add(&b->batches, 1);
-        atomic_fetch_add(&b->batched, applied);
-    }
+    storage_queue_committed(&b->queue, applied);
     return true;
 }
 
 /* What one request breaks (a value for which the disk has no room) is no failure of the others. */
-static void run_group(struct sqlite_backend *b, struct group *g)
+void sqlite_write_group(struct storage_backend *base, struct storage_request **requests,
+                        size_t count)
 {
+    struct sqlite_backend *b = CONTAINER_OF(base, struct sqlite_backend, base);
+    struct group g = { .c = b->writer, .count = count };
     struct error err = ERROR_INIT;
     bool again;
 
-    g->c = b->writer;
-    if (run_together(b, g, &again, &err))
+    memcpy(g.requests, requests, count * sizeof *requests);
+    if (run_together(b, &g, &again, &err))
         return;
-    if (!again || g->count == 1) {
-        fail_all(g, &err);
+    if (!again || count == 1) {
+        fail_all(&g, &err);
         return;
     }
-    for (size_t i = 0; i < g->count; i++) {
-        struct group alone = { .c = g->c, .requests = { g->requests[i] }, .count = 1 };
+    for (size_t i = 0; i < count; i++) {
+        struct group alone = { .c = g.c, .requests = { requests[i] }, .count = 1 };
 
         error_clear(&err);
-        error_clear(&alone.requests[0]->write->err);
+        error_clear(&requests[i]->write->err);
         if (!run_together(b, &alone, &again, &err))
             fail_all(&alone, &err);
     }
 }
 
-/* ---- the queue ---- */
-
-static size_t bytes_of(const struct storage_write *w)
+bool sqlite_write(struct storage_backend *base, const char *space, struct storage_op *ops,
+                  size_t count, const struct storage_limits *limits, const struct wait *w,
+                  size_t *ret_failed, struct error *err)
 {
-    size_t bytes = 0;
+    struct sqlite_backend *b = CONTAINER_OF(base, struct sqlite_backend, base);
 
-    for (size_t i = 0; i < w->count; i++)
-        bytes += w->ops[i].len;
-    return bytes;
-}
-
-static void take_locked(struct sqlite_backend *b, struct group *g)
-{
-    size_t bytes = 0;
-
-    g->count = 0;
-    LIST_FOR_EACH_SAFE (node, &b->queue) {
-        struct request *r = LIST_ENTRY(node, struct request, link);
-
-        bytes += bytes_of(r->write);
-        if (g->count == GROUP_REQUESTS || (g->count > 0 && bytes > GROUP_BYTES))
-            break;
-        list_remove(node);
-        g->requests[g->count++] = r;
-    }
-}
-
-static void lead_locked(struct sqlite_backend *b)
-{
-    struct group group;
-
-    take_locked(b, &group);
-    b->leading = true;
-    pthread_mutex_unlock(&b->queue_lock);
-    run_group(b, &group);
-    pthread_mutex_lock(&b->queue_lock);
-    b->leading = false;
-    for (size_t i = 0; i < group.count; i++) {
-        struct waiter *w = group.requests[i]->waiter;
-
-        if (--w->pending == 0)
-            pthread_cond_signal(&w->cond);
-    }
-    if (!list_empty(&b->queue))
-        pthread_cond_signal(&LIST_ENTRY(b->queue.next, struct request, link)->waiter->cond);
-}
-
-/* Requests that nobody has taken yet end with their time; *ret_until_ns is when the next one would.
- */
-static void give_up_locked(struct waiter *waiter, struct request *requests, size_t count,
-                           int64_t *ret_until_ns)
-{
-    *ret_until_ns = CLOCK_NEVER;
-    for (size_t i = 0; i < count; i++) {
-        struct request *r = &requests[i];
-
-        if (!list_linked(&r->link))
-            continue;
-        if (wait_check(r->write->wait, &r->write->err)) {
-            *ret_until_ns = MIN(*ret_until_ns, r->write->wait->deadline_ns);
-            continue;
-        }
-        list_remove(&r->link);
-        waiter->pending--;
-    }
-}
-
-static void wake(void *arg)
-{
-    struct waiter *w = arg;
-
-    pthread_mutex_lock(&w->b->queue_lock);
-    pthread_cond_signal(&w->cond);
-    pthread_mutex_unlock(&w->b->queue_lock);
-}
-
-static void wait_for_leader(struct sqlite_backend *b, struct waiter *waiter,
-                            struct request *requests, size_t count)
-{
-    struct wait w = { .cancel = NULL };
-
-    for (size_t i = 0; i < count; i++)
-        cancel_attach(requests[i].write->wait->cancel, &requests[i].hook, wake, waiter);
-    pthread_mutex_lock(&b->queue_lock);
-    for (;;) {
-        give_up_locked(waiter, requests, count, &w.deadline_ns);
-        if (waiter->pending == 0 || !b->leading)
-            break;
-        (void)wait_cond(&w, &waiter->cond, &b->queue_lock);
-    }
-    pthread_mutex_unlock(&b->queue_lock);
-    for (size_t i = 0; i < count; i++)
-        cancel_detach(requests[i].write->wait->cancel, &requests[i].hook);
-}
-
-static void submit(struct sqlite_backend *b, struct storage_write *writes, size_t count,
-                   const struct storage_limits *limits)
-{
-    struct request requests[MANY_AT_ONCE];
-    struct waiter waiter = { .b = b };
-    size_t sent = 0;
-
-    cond_init(&waiter.cond);
-    for (size_t i = 0; i < count; i++)
-        if (writes[i].sent)
-            requests[sent++] =
-                (struct request){ .waiter = &waiter, .write = &writes[i], .limits = limits };
-    waiter.pending = sent;
-    pthread_mutex_lock(&b->queue_lock);
-    for (size_t i = 0; i < sent; i++)
-        list_append(&b->queue, &requests[i].link);
-    while (waiter.pending > 0) {
-        if (!b->leading) {
-            lead_locked(b);
-            continue;
-        }
-        pthread_mutex_unlock(&b->queue_lock);
-        wait_for_leader(b, &waiter, requests, sent);
-        pthread_mutex_lock(&b->queue_lock);
-    }
-    /* It may have been woken to lead, and have nothing to do any more. */
-    if (!b->leading && !list_empty(&b->queue))
-        pthread_cond_signal(&LIST_ENTRY(b->queue.next, struct request, link)->waiter->cond);
-    pthread_mutex_unlock(&b->queue_lock);
-    pthread_cond_destroy(&waiter.cond);
+    return storage_queue_write(&b->queue, space, ops, count, limits, w, ret_failed, err);
 }
 
 void sqlite_write_many(struct storage_backend *base, struct storage_write *writes, size_t count,
@@ -477,24 +342,5 @@ void sqlite_write_many(struct storage_backend *base, struct storage_write *write
 {
     struct sqlite_backend *b = CONTAINER_OF(base, struct sqlite_backend, base);
 
-    for (size_t i = 0; i < count; i += MANY_AT_ONCE)
-        submit(b, writes + i, MIN(count - i, (size_t)MANY_AT_ONCE), limits);
-}
-
-bool sqlite_write(struct storage_backend *base, const char *space, struct storage_op *ops,
-                  size_t count, const struct storage_limits *limits, const struct wait *w,
-                  size_t *ret_failed, struct error *err)
-{
-    struct storage_write write = {
-        .space = space, .ops = ops, .count = count, .wait = w, .failed = count, .sent = true
-    };
-
-    sqlite_write_many(base, &write, 1, limits);
-    if (write.ok)
-        return true;
-    if (ret_failed)
-        *ret_failed = write.failed;
-    if (err)
-        *err = write.err;
-    return false;
+    storage_queue_write_many(&b->queue, writes, count, limits);
 }

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/storage_group.h"
+
 static char *db_path(void)
 {
     static char path[96];
@@ -218,35 +220,6 @@ static void it_waits_while_another_program_is_done(void **state)
 }
 
 /* ---- groups ---- */
-
-static void requests_share_a_transaction_and_fail_alone(void **state)
-{
-    struct storage_op ops[] = {
-        { .kind = STORAGE_PUT, .key = "a", .data = "1", .len = 1, .if_version = 0 },
-        { .kind = STORAGE_PUT, .key = "a", .data = "2", .len = 1, .if_version = 0 },
-        { .kind = STORAGE_PUT, .key = "a", .data = "3", .len = 1, .if_version = 1 },
-        { .kind = STORAGE_PUT, .key = "a", .data = "4", .len = 1, .if_version = STORAGE_ANY },
-        { .kind = STORAGE_DELETE, .key = "none", .if_version = STORAGE_ANY },
-    };
-    struct wait w = suite_wait(), late = { .deadline_ns = 1 };
-    struct storage_write writes[ARRAY_LEN(ops)];
-    struct storage_stats stats;
-    (void)state;
-
-    for (size_t i = 0; i < ARRAY_LEN(ops); i++)
-        writes[i] = (struct storage_write){
-            .space = place.space, .ops = &ops[i], .count = 1, .wait = i == 3 ? &late : &w
-        };
-    storage_write_many(place.s, writes, ARRAY_LEN(ops));
-    assert_true(writes[0].ok && writes[2].ok);
-    assert_int_equal(writes[1].err.code, ERR_EXISTS);
-    assert_int_equal(writes[3].err.code, ERR_TIMEOUT);
-    assert_int_equal(writes[4].err.code, ERR_NOT_FOUND);
-    assert_value_at("a", 2, "3", 1);
-    storage_stats(place.s, &stats);
-    assert_int_equal(stats.batches, 1);
-    assert_int_equal(stats.batched_ops, 2);
-}
 
 static void versions_of_a_space_are_bounded(void **state)
 {
