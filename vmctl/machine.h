@@ -133,6 +133,9 @@ void machine_give_up(struct machine *m);
 /** What a computer of that shape has, whatever was asked for. */
 struct computer_spec machine_fill(const struct vm_spec *spec, const struct computer_spec *asked);
 
+/** What was asked for and its guest keeps: processes, bytes on disk. */
+NODISCARD bool machine_limit(struct machine *m, const struct wait *w, struct error *err);
+
 /** Find its guest and make it know who and when it is. */
 NODISCARD bool machine_attach(struct machine *m, bool copied, const struct wait *w,
                               struct error *err);

@@ -122,8 +122,7 @@ static bool go_on(struct machine *m, const struct computer_spec *asked,
     struct guest *g = computer_guest(&m->base);
 
     return computer_adopt(&m->base, &filled, hooks, err) && vm_run(m->vm, w, err) &&
-           guest_set_time(g, clock_wall_ns(), w, err) &&
-           (!asked->pids || guest_limit(g, asked->pids, w, err));
+           guest_set_time(g, clock_wall_ns(), w, err) && machine_limit(m, w, err);
 }
 
 struct machine *machine_pool_take(const struct machine_image *image,

@@ -23,9 +23,6 @@ static bool check_spec(const struct computer_spec *spec, struct error *err)
     if (spec->dir_count)
         return error_set(err, ERR_UNSUPPORTED,
                          "a virtual machine shares no folders with the host; copy the files");
-    if (spec->disk_bytes)
-        return error_set(err, ERR_UNSUPPORTED,
-                         "a virtual machine has no limit on its disk yet; leave out disk_mb");
     return true;
 }
 
@@ -71,18 +68,26 @@ static struct vm *boot(struct machine *m, const struct vm_spec *spec, const stru
     return vm_start(&own, machine_on_ended, m, w, err);
 }
 
+bool machine_limit(struct machine *m, const struct wait *w, struct error *err)
+{
+    const struct computer_spec *spec = computer_spec(&m->base);
+    struct guest *g = computer_guest(&m->base);
+
+    return (!spec->pids || guest_limit(g, spec->pids, w, err)) &&
+           (!spec->disk_bytes || guest_limit_disk(g, spec->disk_bytes, w, err));
+}
+
 /* @copied: its guest has served another before. */
 bool machine_attach(struct machine *m, bool copied, const struct wait *w, struct error *err)
 {
     CLEANUP(fd_closep) int stream = vm_take_stream(m->vm);
-    uint32_t pids = computer_spec(&m->base)->pids;
 
     if (!computer_attach(&m->base, stream, w, err))
         return false;
     (void)fd_steal(&stream);
     return (!copied || guest_reset(computer_guest(&m->base), w, err)) &&
            template_wake(computer_guest(&m->base), MACHINE_HOST_NAME, w, err) &&
-           (!pids || guest_limit(computer_guest(&m->base), pids, w, err));
+           machine_limit(m, w, err);
 }
 
 struct computer_spec machine_fill(const struct vm_spec *spec, const struct computer_spec *asked)

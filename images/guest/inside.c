@@ -75,6 +75,7 @@ static const struct {
     [WIRE_SHUTDOWN] = { machine_shutdown, true },
     [WIRE_HOLD] = { hold, true },
     [WIRE_LIMIT] = { machine_limit, true },
+    [WIRE_LIMIT_DISK] = { machine_limit_disk, true },
     [WIRE_DIAL] = { dial_request, false },
     [WIRE_WATCH] = { watch_request, false },
     [WIRE_READ] = { file_read, false },
@@ -142,6 +143,7 @@ bool inside_init(struct inside *in, const struct inside_options *opt)
     in->inert = opt->inert;
     in->user = opt->user;
     in->pid1 = getpid() == 1;
+    in->disk_before = in->user ? machine_disk_used() : 0;
     in->tidy.run = on_tidy;
     in->up.source.fd = -1;
     in->reaper.source.fd = -1;

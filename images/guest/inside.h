@@ -33,12 +33,13 @@ struct inside {
     size_t run_count;
     size_t assembling_bytes;
     struct evloop_timer tidy;
-    bool leaving;     /* asked to shut down, or the last run is over: end once that is out */
-    bool pid1;        /* everything in this pid namespace is ours */
-    bool inert;       /* decode and keep state, but start, stop and connect to nothing */
-    int root_fd;      /* what "/" is for the file requests */
-    uid_t user;       /* whom programs run as; 0: as whom we run */
-    rlim_t processes; /* how many the user may have; 0: no limit */
+    bool leaving;         /* asked to shut down, or the last run is over: end once that is out */
+    bool pid1;            /* everything in this pid namespace is ours */
+    bool inert;           /* decode and keep state, but start, stop and connect to nothing */
+    int root_fd;          /* what "/" is for the file requests */
+    uid_t user;           /* whom programs run as; 0: as whom we run */
+    rlim_t processes;     /* how many the user may have; 0: no limit */
+    uint64_t disk_before; /* bytes in use when we began: what the image and its start took */
 };
 
 struct inside_options {

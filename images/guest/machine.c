@@ -30,11 +30,13 @@ void machine_init(struct machine *m)
 {
     memset(m, 0, sizeof *m);
     list_init(&m->syncs);
+    m->ballast_fd = -1;
 }
 
 void machine_fini(struct machine *m)
 {
     tree_free(&m->stopped_before);
+    machine_disk_release(m);
 }
 
 /* ---- what a virtual machine needs after it was cloned ---- */

@@ -240,6 +240,7 @@ static void finished(struct run *r, int status, const struct rusage *usage)
         (uint64_t)usage->ru_utime.tv_sec * 1000000u + (uint64_t)usage->ru_utime.tv_usec;
     r->end.sys_us = (uint64_t)usage->ru_stime.tv_sec * 1000000u + (uint64_t)usage->ru_stime.tv_usec;
     r->end.maxrss_bytes = (uint64_t)usage->ru_maxrss * 1024u;
+    r->end.disk_full = r->end.value != 0 && machine_disk_full(r->lane.in);
     lane_wake(&r->lane);
 }
 

@@ -90,6 +90,7 @@ struct guest_run_info {
     int value;
     uint32_t pid;
     bool output_over;                    /* killed for max_output */
+    bool disk_full;                      /* as the guest saw it at the end; of virtual machines */
     bool streams_ended;                  /* every output stream is at its end, whoever held it */
     uint64_t total[WIRE_STREAM_COUNT];   /* bytes that ever arrived */
     uint64_t dropped[WIRE_STREAM_COUNT]; /* of which no longer in the ring: the oldest */
@@ -212,6 +213,10 @@ NODISCARD bool guest_set_name(struct guest *g, const char *host_name, const char
 /** At most @processes programs at a time; 0: no limit.  Of virtual machines. */
 NODISCARD bool guest_limit(struct guest *g, uint32_t processes, const struct wait *w,
                            struct error *err);
+
+/** At most @bytes on its disk besides what was there at its first start; 0: no limit.  Likewise. */
+NODISCARD bool guest_limit_disk(struct guest *g, uint64_t bytes, const struct wait *w,
+                                struct error *err);
 
 /** Ask it to kill everything and end; does not wait. */
 void guest_shutdown(struct guest *g);

@@ -326,6 +326,16 @@ bool guest_limit(struct guest *g, uint32_t processes, const struct wait *w, stru
     return request(g, &rq, &o, w, err);
 }
 
+bool guest_limit_disk(struct guest *g, uint64_t bytes, const struct wait *w, struct error *err)
+{
+    uint8_t payload[8];
+    struct wire_out o = { .data = payload, .cap = sizeof payload };
+    const struct request rq = { .type = WIRE_LIMIT_DISK, .verb = "limit the computer's disk" };
+
+    wire_put_u64(&o, bytes);
+    return request(g, &rq, &o, w, err);
+}
+
 void guest_shutdown(struct guest *g)
 {
     struct call *call = call_new(g, NULL);

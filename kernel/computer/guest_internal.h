@@ -254,7 +254,7 @@ struct guest_run {
     enum guest_run_end end;
     int value;
     uint32_t pid;
-    bool output_over;
+    bool output_over, disk_full;
     struct guest_usage usage;
     guest_run_ended_fn *notify_fn;
     void *notify_arg;

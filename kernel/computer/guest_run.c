@@ -140,6 +140,7 @@ static const char *on_exit_frame(struct guest_run *run, struct wire_in *in)
         return "an EXIT of what does not run";
     run->end = e.signalled ? GUEST_RUN_SIGNAL : GUEST_RUN_EXIT;
     run->value = (int)e.value;
+    run->disk_full = e.disk_full;
     run->usage.wall_ns = clock_now_ns() - run->started_ns;
     /* Halved, so that no two numbers of a liar can overflow when added. */
     run->usage.cpu_ns = (int64_t)(MIN(e.user_us, (uint64_t)INT64_MAX / 2000) +
@@ -319,6 +320,7 @@ void guest_run_info(struct guest_run *run, struct guest_run_info *ret)
         .value = run->value,
         .pid = run->pid,
         .output_over = run->output_over,
+        .disk_full = run->disk_full,
         .streams_ended = (run->chan.in_mask & ~run->chan.in_eof) == 0,
         .usage = run->usage,
     };

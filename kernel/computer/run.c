@@ -73,7 +73,7 @@ static enum run_reason reason_of(struct run *r, const struct guest_run_info *inf
         return RUN_OOM;
     if (now.pids > r->before.pids)
         return RUN_PIDS;
-    if (now.disk_full)
+    if (now.disk_full || info->disk_full)
         return RUN_DISK;
     return info->end == GUEST_RUN_SIGNAL ? RUN_SIGNAL : RUN_EXIT;
 }

@@ -3,6 +3,9 @@
 #include <assert.h>
 #include <string.h>
 
+#define EXIT_SIGNALLED 1
+#define EXIT_DISK_FULL 2
+
 static void store(uint8_t *out, uint64_t v, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
@@ -118,7 +121,8 @@ void wire_put_stat(struct wire_out *o, const struct wire_stat *st)
 
 void wire_put_exit(struct wire_out *o, const struct wire_exit *e)
 {
-    wire_put_u8(o, e->signalled ? 1 : 0);
+    wire_put_u8(
+        o, (uint8_t)((e->signalled ? EXIT_SIGNALLED : 0) | (e->disk_full ? EXIT_DISK_FULL : 0)));
     wire_put_u32(o, e->value);
     wire_put_u64(o, e->user_us);
     wire_put_u64(o, e->sys_us);
@@ -207,7 +211,12 @@ void wire_get_stat(struct wire_in *in, struct wire_stat *ret)
 
 void wire_get_exit(struct wire_in *in, struct wire_exit *ret)
 {
-    ret->signalled = wire_get_u8(in) != 0;
+    uint8_t flags = wire_get_u8(in);
+
+    if (flags & ~(EXIT_SIGNALLED | EXIT_DISK_FULL))
+        in->failed = true;
+    ret->signalled = flags & EXIT_SIGNALLED;
+    ret->disk_full = flags & EXIT_DISK_FULL;
     ret->value = wire_get_u32(in);
     ret->user_us = wire_get_u64(in);
     ret->sys_us = wire_get_u64(in);

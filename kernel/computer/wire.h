@@ -76,10 +76,12 @@ enum wire_type {
     WIRE_RESIZE, /* u16 rows, u16 columns */
 
     /* one-shot requests again; the numbers above stay what they were */
-    WIRE_LIMIT, /* u32 processes that programs may be, 0: any number (VM only, as above) */
-    WIRE_HOLD,  /* the reply is the last that the guest sends before the host's next frame */
-    WIRE_RESET, /* by a new host after somebody else's HOLD: kill every program, forget every
-                   channel; the reply is the first frame on the stream */
+    WIRE_LIMIT,      /* u32 processes that programs may be, 0: any number (VM only, as above) */
+    WIRE_HOLD,       /* the reply is the last that the guest sends before the host's next frame */
+    WIRE_RESET,      /* by a new host after somebody else's HOLD: kill every program, forget every
+                        channel; the reply is the first frame on the stream */
+    WIRE_LIMIT_DISK, /* u64 bytes that may be written since the guest began, 0: any number (VM only,
+                        as above) */
     WIRE_TYPE_COUNT
 };
 
@@ -132,13 +134,15 @@ struct wire_stat {
     uint64_t mtime_ns;
 };
 
-/** How a run ended: u8 signalled, u32 code or signal, u64 user_us, u64 sys_us, u64 maxrss_bytes. */
+/** How a run ended: u8 flags (1: signalled, 2: the disk is full), u32 code or signal, u64 user_us,
+ *  u64 sys_us, u64 maxrss_bytes. */
 struct wire_exit {
     bool signalled;
     uint32_t value;
     uint64_t user_us;
     uint64_t sys_us;
     uint64_t maxrss_bytes;
+    bool disk_full;
 };
 
 void wire_header_put(uint8_t out[WIRE_HEADER_BYTES], const struct wire_header *h);

@@ -254,7 +254,6 @@ test('tells a model how to correct bad arguments', async () => {
     ['computer_create', { from: 'c_nope' }, /computer_create|computer_list/],
     ['computer_create', { from: 'default', memory_mb: 64 }, /only labels/],
     ['computer_create', { image: 'none' }, /none.*aios image build/s],
-    ['computer_create', { kind: 'vm', disk_mb: 100 }, /leave out disk_mb/],
     ['computer_create', { kind: 'vm', image: 'none' }, /aios image build none|qemu-system-x86/],
     ['file_read', { path: 'absent.txt' }, /absent\.txt.*file_list/s],
     ['file_edit', { path: 'absent.txt', old_text: 'a', new_text: 'b' }, /absent\.txt/],

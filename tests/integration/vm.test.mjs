@@ -149,6 +149,32 @@ test('one waits for whoever asks next, and is nobody\'s until then', () => withV
   await eventually(() => qemus(pid).length === 1, 'one waits again', PATIENCE);
 }, { vm: { pool_size: 1 } }));
 
+test('the disk fills and says so: of a new one, of one that waited, and of a copy', () => withVms(async ({ call, pid }) => {
+  const MIB = 2 ** 20;
+  const fill = async (computer, name) => {
+    const full = textOf(await call('terminal_run', { computer, command: `head -c 500M /dev/zero >/workspace/${name}` }));
+    assert.match(full, /disk: failed \(1\) with the computer's disk full/);
+    return Number(await run(call, computer, `stat -c %s /workspace/${name}`));
+  };
+  const { computer: fresh } = await make(call, { disk_mb: 64 });
+  await eventually(() => qemus(pid).length === 2, 'one is made ahead', PATIENCE);
+  const { computer: waited } = await make(call, { disk_mb: 64 });
+  for (const computer of [fresh, waited]) {
+    const bytes = await fill(computer, 'hog');
+    assert.ok(bytes > 60 * MIB && bytes <= 64 * MIB, String(bytes));
+    const all = textOf(await call('terminal_run', { computer, command: 'rm hog && fallocate -l 500M hog' }));
+    assert.match(all, /No space left/);
+    assert.equal(await run(call, computer, 'rm -f hog; head -c 48M /dev/zero >kept; echo again'), 'again');
+  }
+  const copied = await call('computer_create', { from: waited });
+  good(copied);
+  const { computer: copy } = copied.structuredContent;
+  const listed = (await call('computer_list')).structuredContent.computers;
+  assert.deepEqual(listed.map((row) => row.disk_mb), [64, 64, 64]);
+  const left = await fill(copy, 'more');
+  assert.ok(left > 12 * MIB && left <= 16 * MIB, String(left));
+}, { vm: { pool_size: 1 } }));
+
 const withCgroups = JSON.parse(spawnSync(AIOS, ['doctor', '--json'],
   { env: environment(home()), encoding: 'utf8' }).stdout).checks.find(({ name }) => name === 'cgroups').ok;
 
@@ -212,7 +238,6 @@ test('what is missing is said, with what to do', async () => {
     [{ images_dir: '/nowhere' }, {}, /no image "base".*aios image build base/],
     [{}, { image: 'none' }, /no image "none".*aios image build none/],
     [{ program: '/nowhere/qemu' }, {}, /\/nowhere\/qemu cannot be run.*vm\.program/],
-    [{}, { disk_mb: 64 }, /disk/],
   ]) {
     const raw = new Raw({ config: config(vm) });
     await raw.initialize();

@@ -272,14 +272,20 @@ UNUSED static bool fake_reply_pid(struct fake *f, uint32_t channel, uint32_t pid
     return fake_send(f, channel, WIRE_REPLY, 0, payload, o.len);
 }
 
-UNUSED static bool fake_exit(struct fake *f, uint32_t channel, bool signalled, uint32_t value)
+UNUSED static bool fake_exit_as(struct fake *f, uint32_t channel, const struct wire_exit *e)
 {
-    const struct wire_exit e = { signalled, value, 1000, 500, 4096 };
     uint8_t payload[64];
     struct wire_out o = { .data = payload, .cap = sizeof payload };
 
-    wire_put_exit(&o, &e);
+    wire_put_exit(&o, e);
     return fake_send(f, channel, WIRE_EXIT, 0, payload, o.len);
+}
+
+UNUSED static bool fake_exit(struct fake *f, uint32_t channel, bool signalled, uint32_t value)
+{
+    const struct wire_exit e = { signalled, value, 1000, 500, 4096, false };
+
+    return fake_exit_as(f, channel, &e);
 }
 
 /* The next frame is of this type; its channel. */

@@ -3,9 +3,9 @@
  *
  * Programs: "true"; "exit N"; "die N" (by signal N); "hang" (until signalled); "echo" (stdin to
  * stdout, ends with it); "flood N" (N bytes, as fast as credit allows, then exits); "say TEXT"
- * (prints it, then exits); "linger" (exits, but its streams stay open); "exit-at-eof N" and
- * "die-at-eof N" (when stdin is closed); "missing"; "nowhere" (no
- * such folder). */
+ * (prints it, then exits); "linger" (exits, but its streams stay open); "exit-at-eof N",
+ * "die-at-eof N" and "full-at-eof N" (when stdin is closed, the last as the disk is full);
+ * "missing"; "nowhere" (no such folder). */
 #pragma once
 
 #include "tests/unit/fake_guest.h"
@@ -19,7 +19,7 @@ struct puppet_run {
     unsigned streams; /* output streams to end */
     bool echo, lingers, ended;
     bool at_eof; /* then it ends, like this: */
-    bool signalled;
+    bool signalled, full;
     uint32_t value;
 };
 
@@ -40,13 +40,14 @@ static struct puppet_run *puppet_find(struct puppet *p, uint32_t channel)
 
 static void puppet_end(struct puppet *p, struct puppet_run *r, bool signalled, uint32_t value)
 {
+    const struct wire_exit e = { signalled, value, 1000, 500, 4096, r->full };
     uint32_t channel = r->channel;
 
     if (r->ended)
         return;
     r->ended = true;
     r->flood = 0;
-    (void)fake_exit(&p->f, channel, signalled, value);
+    (void)fake_exit_as(&p->f, channel, &e);
     if (r->lingers)
         return;
     for (unsigned s = WIRE_STREAM_OUT; s < WIRE_STREAM_COUNT; s++)
@@ -136,9 +137,11 @@ static void puppet_spawn(struct puppet *p)
         return;
     if (strcmp(name, "echo") == 0) {
         r->echo = r->at_eof = true;
-    } else if (strcmp(name, "exit-at-eof") == 0 || strcmp(name, "die-at-eof") == 0) {
+    } else if (strcmp(name, "exit-at-eof") == 0 || strcmp(name, "die-at-eof") == 0 ||
+               strcmp(name, "full-at-eof") == 0) {
         r->at_eof = true;
         r->signalled = name[0] == 'd';
+        r->full = name[0] == 'f';
         r->value = (uint32_t)number;
     } else if (strcmp(name, "flood") == 0) {
         r->flood = number;

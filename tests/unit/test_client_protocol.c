@@ -146,6 +146,10 @@ static void what_breaks_the_protocol_is_lost(void **state)
           "\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
           "\0\0\0",
           29, "EXIT" },
+        { "an EXIT of no known kind", WIRE_EXIT, 1, 0,
+          "\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+          "\0\0\0",
+          29, "EXIT" },
         { "an event", WIRE_EVENT, 1, 0, "\1\0\0\0\1\0\0\0x", 9, "EVENT" },
         { "a CLOSE before the end", WIRE_CLOSE, 1, 0, "", 0, "still runs" },
         { "a CLOSE with a payload", WIRE_CLOSE, 1, 0, "x", 1, "CLOSE" },

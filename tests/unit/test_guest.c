@@ -203,6 +203,16 @@ static bool call_name(struct guest *g, const struct wait *w, struct error *err)
     return guest_set_name(g, "box", "id", w, err);
 }
 
+static bool call_limit(struct guest *g, const struct wait *w, struct error *err)
+{
+    return guest_limit(g, 0x01020304, w, err);
+}
+
+static bool call_limit_disk(struct guest *g, const struct wait *w, struct error *err)
+{
+    return guest_limit_disk(g, 0x0102030405060708, w, err);
+}
+
 static const struct request_row requests[] = {
     { "make", WIRE_MAKE, call_make, "\1\0\0\0/\2\0\0\0/a\355\1\0\0\1", 16 },
     { "move", WIRE_MOVE, call_move, "\2\0\0\0/r\2\0\0\0/a\2\0\0\0/b\0", 19 },
@@ -213,6 +223,8 @@ static const struct request_row requests[] = {
     { "set time", WIRE_SET_TIME, call_time, "\10\7\6\5\4\3\2\1", 8 },
     { "reseed", WIRE_RESEED, call_reseed, "dice", 4 },
     { "set name", WIRE_SET_NAME, call_name, "\3\0\0\0box\2\0\0\0id", 13 },
+    { "limit", WIRE_LIMIT, call_limit, "\4\3\2\1", 4 },
+    { "limit the disk", WIRE_LIMIT_DISK, call_limit_disk, "\10\7\6\5\4\3\2\1", 8 },
 };
 
 struct request_call {

@@ -366,12 +366,14 @@ static void what_a_sandbox_may_not_do_is_refused(void **state)
         return;
     wire_put_u64(&o, 1000000000);
     assert_int_equal(host_call(h, WIRE_SET_TIME, &o), EPERM);
+    assert_int_equal(host_call(h, WIRE_LIMIT_DISK, &o), EPERM);
     assert_int_equal(host_call(h, WIRE_RESEED, &o), EPERM);
     o.len = 0;
     wire_put_str(&o, "name");
     wire_put_str(&o, "0123456789abcdef0123456789abcdef");
     assert_int_equal(host_call(h, WIRE_SET_NAME, &o), EPERM);
     assert_int_equal(bare(h, WIRE_SET_TIME), EBADMSG);
+    assert_int_equal(bare(h, WIRE_LIMIT_DISK), EBADMSG);
     assert_int_equal(bare(h, WIRE_RESEED), EBADMSG);
     assert_int_equal(bare(h, WIRE_SET_NAME), EBADMSG);
     assert_int_equal(host_call(h, WIRE_FREEZE, &o), EBADMSG);

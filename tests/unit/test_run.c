@@ -112,6 +112,8 @@ static void the_reason_is_judged_from_the_end_and_the_limits(void **state)
         { "no more processes", "exit-at-eof 2", { 0, 1, false }, RUN_PIDS, 2 },
         { "a signal, no more processes", "die-at-eof 6", { 0, 7, false }, RUN_PIDS, 6 },
         { "the disk full", "exit-at-eof 1", { 0, 0, true }, RUN_DISK, 1 },
+        { "the disk full, says the guest", "full-at-eof 1", { 0, 0, false }, RUN_DISK, 1 },
+        { "success on a full disk", "full-at-eof 0", { 0, 0, false }, RUN_EXIT, 0 },
         { "processes before the disk", "exit-at-eof 1", { 0, 1, true }, RUN_PIDS, 1 },
     };
     static const struct computer_strikes later = { 9, 9, true };

@@ -60,7 +60,7 @@ static void refuses_headers_out_of_range(void **state)
 static void values_survive_the_trip(void **state)
 {
     const struct wire_stat st = { 0100644, 1000, 1001, 0x123456789abcull, UINT64_MAX };
-    const struct wire_exit e = { true, 9, 1, 2, 3 };
+    const struct wire_exit e = { true, 9, 1, 2, 3, true };
     uint8_t storage[256];
     struct wire_out o = { .data = storage, .cap = sizeof storage };
     struct wire_in in;
@@ -92,7 +92,7 @@ static void values_survive_the_trip(void **state)
     wire_get_exit(&in, &e2);
     assert_true(wire_in_done(&in));
     assert_true(st2.size == st.size && st2.mtime_ns == st.mtime_ns && st2.gid == st.gid);
-    assert_true(e2.signalled && e2.value == 9 && e2.maxrss_bytes == 3);
+    assert_true(e2.signalled && e2.value == 9 && e2.maxrss_bytes == 3 && e2.disk_full);
 }
 
 static void composing_past_the_end_fails_for_good(void **state)

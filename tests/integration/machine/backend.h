@@ -71,16 +71,23 @@ static int close_world(void **state)
     return rc;
 }
 
-static struct computer *try_create(const char *checkpoint, struct error *err)
+static struct computer *try_create_as(const struct computer_spec *spec, const char *checkpoint,
+                                      struct error *err)
 {
-    static const struct computer_spec spec;
     const struct computer_hooks hooks = { .loop = world.loop, .on_event = on_event, .arg = &told };
     struct wait w = patience();
 
     if (missing)
         skip_because("no %s", missing);
     atomic_store(&told.lost, 0);
-    return backend->create(backend, &spec, checkpoint, &hooks, &w, err);
+    return backend->create(backend, spec, checkpoint, &hooks, &w, err);
+}
+
+static struct computer *try_create(const char *checkpoint, struct error *err)
+{
+    static const struct computer_spec spec;
+
+    return try_create_as(&spec, checkpoint, err);
 }
 
 /** @checkpoint: NULL for a new one. */

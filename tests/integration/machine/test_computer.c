@@ -179,7 +179,9 @@ static void what_is_not_kept_is_refused(void **state)
         enum error_code code; /* 0: ERR_UNSUPPORTED */
     } rows[] = {
         { .spec = { .dirs = &dir, .dir_count = 1 }, .text = "no folders" },
-        { .spec = { .disk_bytes = 1u << 20 }, .text = "disk" },
+        { .spec = { .disk_bytes = 1u << 20 },
+          .text = "limit the computer's disk",
+          .code = ERR_DENIED },
         { .checkpoint = "p_x", .text = "no checkpoint p_x", .code = ERR_NOT_FOUND },
     };
     const struct computer_hooks hooks = { .loop = world.loop, .on_event = on_event, .arg = &told };

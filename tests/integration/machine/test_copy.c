@@ -112,6 +112,51 @@ static void a_fork_has_the_files_and_not_the_programs(void **state)
     computer_unref(c);
 }
 
+static struct computer *create_limited(uint64_t disk_bytes, const char *checkpoint)
+{
+    const struct computer_spec spec = { .disk_bytes = disk_bytes };
+    struct error err = ERROR_INIT;
+    struct computer *c = try_create_as(&spec, checkpoint, &err);
+
+    assert_ok(c, err);
+    return c;
+}
+
+/* What was written before counts, whoever made the copy: of 16 MiB 8 are left, of 4 none. */
+static void the_limit_on_the_disk_goes_with_what_was_written(void **state)
+{
+    static const char *const left = "dd if=/dev/zero of=b bs=1M count=12 2>/dev/null && echo more; "
+                                    "rm b; dd if=/dev/zero of=b bs=1M count=7 2>/dev/null && rm b";
+    static const struct {
+        uint64_t disk_bytes;
+        const char *script, *says;
+    } rows[] = {
+        { 16u << 20, left, "" },
+        { 4u << 20, "echo x 2>/dev/null >b || rm a && echo x >b && cat b", "x\n" },
+        { 0, "dd if=/dev/zero of=b bs=1M count=20 2>/dev/null", "" },
+    };
+    struct computer *c, *copy;
+    (void)state;
+
+    c = create_limited(16u << 20, NULL);
+    store_expect(c, "dd if=/dev/zero of=a bs=1M count=8 2>/dev/null", "");
+    save(c, "p_limited");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        save(c, "tmp_limited");
+        copy = create_limited(rows[i].disk_bytes, "tmp_limited");
+        forget("tmp_limited");
+        store_expect(copy, rows[i].script, rows[i].says);
+        computer_unref(copy);
+        copy = create_limited(rows[i].disk_bytes, "p_limited");
+        store_expect(copy, rows[i].script, rows[i].says);
+        computer_unref(copy);
+    }
+    forget("p_limited");
+    swap_out(c);
+    store_expect(c, left, "");
+    computer_unref(c);
+}
+
 /* The best of some tries: what else the machine does is no part of it. */
 static void a_fork_takes_little_more_than_what_it_copies(void **state)
 {
@@ -430,6 +475,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fork_has_the_files_and_not_the_programs),
+        cmocka_unit_test(the_limit_on_the_disk_goes_with_what_was_written),
         cmocka_unit_test(a_fork_takes_little_more_than_what_it_copies),
         cmocka_unit_test(a_fork_that_nobody_takes_is_gone),
         cmocka_unit_test(what_is_under_way_survives_a_save),

@@ -1,6 +1,10 @@
 /* Computers from the store of images, and who programs inside are. */
 #include "tests/integration/machine/store.h"
 
+#include <inttypes.h>
+
+#include "kernel/computer/run.h"
+
 static struct machine_world world;
 static const char *missing;
 static char images[256];
@@ -30,8 +34,10 @@ static int close_world(void **state)
 {
     int rc;
 
-    if (!missing)
+    if (!missing) {
         backend->free(backend);
+        machine_pass(&world); /* which closes what was theirs */
+    }
     rc = folder_remove(state);
     machine_close(&world);
     return rc;
@@ -213,6 +219,56 @@ static void a_limit_on_processes_is_kept(void **state)
     store_expect(free_one, script, "all\n");
 }
 
+static struct run_info run_command(struct computer *c, const char *command)
+{
+    const struct run_spec spec = { .command = command, .merge = true };
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+    struct run_info info;
+    struct run *run = run_start(c, &spec, &w, &err);
+
+    assert_ok(run, err);
+    assert_ok(run_wait(run, 0, NULL, &w, &err), err);
+    run_info(run, &info);
+    run_unref(run);
+    return info;
+}
+
+/* Of 192 MiB. */
+static void a_limit_on_the_disk_is_kept_and_told(void **state)
+{
+    static const struct computer_spec limited = { .disk_bytes = 16u << 20 },
+                                      larger = { .disk_bytes = 1ull << 40 }, usual;
+    static const struct computer_spec *const roomy[] = { &usual, &larger };
+    struct run_info info;
+    struct computer *c;
+    uint64_t bytes;
+    char *size;
+    (void)state;
+
+    c = create(&limited);
+    assert_int_equal(computer_spec(c)->disk_bytes, 16u << 20);
+    store_expect(c, "dd if=/dev/zero of=a bs=1M count=8 2>/dev/null", "");
+    assert_int_equal(run_command(c, "false").reason, RUN_EXIT);
+    info = run_command(c, "dd if=/dev/zero of=b bs=1M count=20");
+    assert_int_equal(info.reason, RUN_DISK);
+    assert_int_equal(info.value, 1);
+    size = store_hear(c, "stat -c %s b");
+    bytes = strtoull(size, NULL, 10);
+    if (bytes < 15u << 19 || bytes > 8u << 20)
+        fail_msg("%" PRIu64 " bytes after 8 MiB of 16", bytes);
+    free(size);
+    assert_int_equal(run_command(c, "true").reason, RUN_EXIT);
+    store_expect(c, "rm b && dd if=/dev/zero of=b bs=1M count=7 2>/dev/null", "");
+    assert_int_equal(run_command(c, "false").reason, RUN_EXIT);
+    computer_unref(c);
+    for (size_t i = 0; i < ARRAY_LEN(roomy); i++) {
+        c = create(roomy[i]);
+        store_expect(c, "dd if=/dev/zero of=a bs=1M count=40 2>/dev/null", "");
+        computer_unref(c);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -222,6 +278,7 @@ int main(void)
         cmocka_unit_test(files_of_the_host_s_requests_are_the_user_s),
         cmocka_unit_test(a_terminal_belongs_to_the_user),
         cmocka_unit_test(a_limit_on_processes_is_kept),
+        cmocka_unit_test(a_limit_on_the_disk_is_kept_and_told),
     };
 
     return cmocka_run_group_tests(tests, open_world, close_world);
