@@ -1,11 +1,13 @@
 // Measures AIOS beside its peers, in one run, and prints ratios.  No test: nothing fails here.
 //
-//   tools/dev/bench [row …]    rows: start call memory run create whole pool vm idle sleep flood dispatch arrivals notes vectors storage context
-import { execFileSync, spawn } from 'node:child_process';
+//   tools/dev/bench [row …]    rows: start call memory run create whole pool vm boot rounds idle sleep flood dispatch arrivals notes vectors
+//                              storage context; minutes each, only when named: documents browser
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { cgroupsOf, descendants, serverNames } from '../integration/traces.mjs';
 
 const { AIOS, AIOS_BENCH: peers, AIOS_NODE_MODULES: modules } = process.env;
 const home = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-bench-'));
@@ -186,11 +188,16 @@ if (wanted('pool')) {
 }
 
 // Emulated where KVM does not work.  The image `base` has to be in build/images.
-if (wanted('vm')) {
+const withMachines = async () => {
   const config = path.join(home, 'vm.json');
   fs.writeFileSync(config, JSON.stringify({ vm: { images_dir: process.env.AIOS_BENCH_IMAGES } }));
   const server = new Thin(['--config', config]);
   await server.start();
+  return server;
+};
+
+if (wanted('vm')) {
+  const server = await withMachines();
   const first = [], live = [], next = [];
   const run = async (list, start, computer) => {
     await server.call('terminal_run', { argv: ['true'], computer });
@@ -208,6 +215,61 @@ if (wanted('vm')) {
   }
   line('vm from the pool to the end of `true`', median(first), 'ms', 'a run in a live vm', median(live), 'at most 25 ms more');
   plain('  the next run in it', median(next), 'ms', '-');
+  await server.close();
+}
+
+if (wanted('boot')) {
+  const { ours_ms: mine, peer_ms: theirs } = JSON.parse(execFileSync(path.join(peers, 'bench_boot'),
+    [process.env.AIOS_BENCH_IMAGES, 'base', '9'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }));
+  line('cold boot of base to its first answer', median(mine), 'ms', 'its kernel with busybox', median(theirs), '1.3');
+}
+
+// What a server has, in figures; its own files are those of its home.
+const possessions = (pid) => {
+  const links = fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
+    try { return fs.readlinkSync(`/proc/${pid}/fd/${fd}`); } catch { return ''; }
+  }).filter((link) => link);
+  const files = (name) => {
+    try { return fs.readdirSync(path.join(home, name), { recursive: true }).length; } catch { return 0; }
+  };
+  return {
+    'processes': descendants(pid).length,
+    'descriptors': links.length,
+    'memfds': links.filter((link) => link.startsWith('/memfd:')).length,
+    'files in state': files('state'), 'files in run': files('run'), 'files in cache': files('cache'),
+    'mounts': fs.readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n').length,
+    'cgroups': serverNames(home).flatMap(cgroupsOf).length,
+    'resident memory, MB': rss(pid),
+  };
+};
+
+if (wanted('rounds')) {
+  const server = await withMachines();
+  const { pid } = server.child;
+  const rounds = async (count) => {
+    for (let i = 0; i < count; i++) {
+      const { computer } = (await server.call('computer_create', { kind: 'vm' })).structuredContent;
+      await server.call('terminal_run', { argv: ['true'], computer });
+      await server.call('computer_destroy', { computer });
+    }
+  };
+  // Settled: nothing has changed for three seconds; the pool has its machine by then.
+  const settled = async () => {
+    let now, last, since = us();
+    for (const end = us() + 60e6; us() < end && us() - since < 3e6; last = now) {
+      await new Promise((done) => setTimeout(done, 200));
+      now = possessions(pid);
+      if (Object.keys(now).some((name) => now[name] !== last?.[name])) since = us();
+    }
+    return now;
+  };
+  await rounds(5);
+  const before = await settled();
+  await rounds(100);
+  const after = await settled();
+  console.log('100 rounds of creating a vm, running `true` and destroying it: before -> after, target: as before');
+  for (const name of Object.keys(before))
+    console.log(`  ${name.padEnd(44)} ${+before[name].toFixed(1)} -> ${+after[name].toFixed(1)}`);
   await server.close();
 }
 
@@ -335,6 +397,12 @@ if (wanted('arrivals')) {
     plain(`model calls, ${rate} a second for 15 s, done`, r.calls - r.failed, `/${r.calls}`, 'all');
     plain('  from asking to answered, p99', r.p99_us / 1e3, 'ms', '5');
   }
+}
+
+// Programs of their own, which need LibreOffice and Chromium on this machine.
+for (const [row, program] of [['documents', 'document_peer.mjs'], ['browser', 'browser_peer.mjs']]) {
+  if (rows.includes(row))
+    spawnSync(process.execPath, [fileURLToPath(new URL(program, import.meta.url))], { stdio: 'inherit' });
 }
 
 fs.rmSync(home, { recursive: true, force: true });

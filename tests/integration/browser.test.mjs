@@ -1,6 +1,7 @@
 // The browser of a computer, on a site of the tests' own that is served inside of it.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { alive, buildImages, connectV1, descendants, eventually, home, PATIENCE, PLACE, placed, placedConfig,
   placedHome, textOf } from './support.mjs';
 
@@ -58,6 +59,19 @@ http.server.ThreadingHTTPServer(('0.0.0.0', 8000), Handler).serve_forever()
 `;
 const URL = 'http://localhost:8000';
 
+// A site outside, on this machine's loopback.  Its address is written as the one that a browser
+// does not take for its own computer's, and so asks the proxy for.
+let outside, allowed;
+before(async () => {
+  outside = http.createServer((request, response) => {
+    response.setHeader('Content-Type', 'text/html');
+    response.end(`<title>Outside</title><h1>${request.method} ${request.url} from outside</h1>`);
+  });
+  await new Promise((done) => outside.listen(0, '127.0.0.1', done));
+  allowed = `0.0.0.0:${outside.address().port}`;
+});
+after(() => outside.close());
+
 // Ask until the answer is as wanted; returns it.
 const until = async (ask, wanted, what) => {
   for (const end = Date.now() + PATIENCE; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
@@ -67,15 +81,15 @@ const until = async (ask, wanted, what) => {
   throw new Error(`${what}: not within ${PATIENCE} ms`);
 };
 
-// A server, its default computer or one of the place, and the site in it.
+// A server, a computer of the place that may ask for the site outside, and the site in it.
 const open = async () => {
   const { client, transport, connect } = await connectV1({ dir: PLACE ? placedHome() : home(),
     args: ['--tools', 'computer,terminal,file,browser'], config: PLACE ? placedConfig() : undefined });
   await connect();
   const ask = (name, args) => client.callTool({ name, arguments: args }, undefined, { timeout: PATIENCE });
-  const made = PLACE ? (await ask('computer_create', placed())).structuredContent.computer : undefined;
+  const mine = (await ask('computer_create', { ...placed(), allow: [allowed] })).structuredContent.computer;
   // Calls without a computer mean that one.
-  const call = (name, args = {}) => ask(name, /^computer_/.test(name) || !made ? args : { computer: made, ...args });
+  const call = (name, args = {}) => ask(name, /^computer_/.test(name) ? args : { computer: mine, ...args });
   const say = async (name, args) => {
     const result = await call(name, args);
     assert.ok(!result.isError, textOf(result));
@@ -97,7 +111,9 @@ const open = async () => {
     await start(computer);
   };
   await serve();
-  return { call, say, fails, serve, start, pid: transport.pid, mine: made ?? 'default', close: () => client.close() };
+  // A start that takes longer than a call may goes on; a later call finds it done.
+  if (PLACE === 'vm') await until(() => call('browser_navigate', { url: URL }), (result) => !result.isError, 'Chromium starts');
+  return { call, say, fails, serve, start, pid: transport.pid, mine, close: () => client.close() };
 };
 
 // Each test has all of that for itself, but in a virtual machine, where a browser takes a minute to
@@ -146,6 +162,20 @@ test_('opens no addresses but those of pages', () => withSite(async ({ say, fail
   await say('browser_navigate', { url: URL });
   assert.equal(await say('browser_evaluate',
     { expression: 'await fetch("file:///etc/passwd").then(() => "read", () => "refused")' }), 'refused');
+}));
+
+test('a site outside is shown where a rule allows it, and refused where none does', () => withSite(async ({ say, fails }) => {
+  const text = () => say('browser_evaluate', { expression: 'document.body.innerText' });
+  assert.match(await say('browser_navigate', { url: `http://${allowed}/page` }), /\(Outside\)/);
+  assert.equal(await text(), 'GET /page from outside');
+  assert.equal(await say('browser_evaluate', { expression: 'await fetch("/more", { method: "POST" }).then((r) => r.text())' }),
+    '<title>Outside</title><h1>POST /more from outside</h1>');
+  // Where no rule is, the page is the proxy's word, and the tool's answer has it too.
+  assert.match(await say('browser_navigate', { url: 'http://unlisted.invalid/' }), /no network rule allows unlisted\.invalid:80/);
+  assert.match(await text(), /no network rule allows unlisted\.invalid:80/);
+  assert.match(await fails('browser_navigate', { url: 'https://unlisted.invalid/' }), /no network rule allows unlisted\.invalid:443/);
+  assert.match(await say('browser_navigate', { url: `http://0.0.0.1:${outside.address().port}/` }), /no network rule allows 0\.0\.0\.1:/);
+  assert.match(await say('browser_navigate', { url: URL }), /\(Home\)/);
 }));
 
 testHere('a page that never settles is told as it is', () => withSite(async ({ say }) => {
@@ -331,7 +361,7 @@ test('a copy that is made at once has the cookies, those of a session too', () =
   await say('browser_evaluate', { expression: 'document.cookie = "gone=1; max-age=9999"; document.cookie = "lasting=2; max-age=9999"' });
   await say('browser_evaluate', { expression: 'document.cookie = "gone=; max-age=0"; document.cookie = "session=3"; title = "still here"' });
   const copy = (await call('computer_create', { from: mine })).structuredContent.computer;
-  const [snapshot] = /s_[0-9a-z]{20,}/.exec(await say('computer_snapshot', { action: 'save', ...(mine === 'default' ? {} : { computer: mine }) }));
+  const [snapshot] = /s_[0-9a-z]{20,}/.exec(await say('computer_snapshot', { action: 'save', computer: mine }));
   // What is copied goes on as it was, and what it gets afterwards is its own.
   assert.equal(await say('browser_evaluate', { expression: 'title' }), 'still here');
   await say('browser_evaluate', { expression: 'document.cookie = "later=4"' });
