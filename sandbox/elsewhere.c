@@ -1,11 +1,12 @@
 #include "sandbox/elsewhere.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 /* What runs now, in the fourth field: "0.20 0.18 0.12 1/80 11206". */
-static bool one_is_idle(int cpus)
+static long running(void)
 {
     char text[64];
     const char *at = text;
@@ -17,26 +18,20 @@ static bool one_is_idle(int cpus)
     text[n > 0 ? n : 0] = '\0';
     for (int blanks = 0; *at && blanks < 3; at++)
         blanks += *at == ' ';
-    return *at && strtol(at, NULL, 10) < cpus;
+    return *at ? strtol(at, NULL, 10) : LONG_MAX;
 }
 
 void elsewhere_look(struct elsewhere *e)
 {
-    int cpus;
-
-    e->wanted = false;
-    if (sched_getaffinity(0, sizeof e->usual, &e->usual) != 0)
-        return;
-    cpus = CPU_COUNT(&e->usual);
-    e->wanted = cpus > 1 && one_is_idle(cpus);
+    e->cpus = sched_getaffinity(0, sizeof e->usual, &e->usual) == 0 ? CPU_COUNT(&e->usual) : 0;
 }
 
-void elsewhere_put(const struct elsewhere *e, pid_t pid)
+void elsewhere_put(const struct elsewhere *e, pid_t pid, int ours)
 {
     cpu_set_t others = e->usual;
     int here = sched_getcpu();
 
-    if (!e->wanted || here < 0 || here >= CPU_SETSIZE)
+    if (e->cpus < 2 || here < 0 || here >= CPU_SETSIZE || running() - ours > e->cpus - 2)
         return;
     CPU_CLR((size_t)here, &others);
     if (CPU_COUNT(&others) > 0)
@@ -45,6 +40,6 @@ void elsewhere_put(const struct elsewhere *e, pid_t pid)
 
 void elsewhere_end(const struct elsewhere *e, pid_t pid)
 {
-    if (e->wanted)
+    if (e->cpus > 1)
         (void)sched_setaffinity(pid, sizeof e->usual, &e->usual);
 }

@@ -5,26 +5,27 @@
  * launch takes, with another one idle.  While the two work beside each other, the child is kept off
  * the maker's; before it becomes anything else, it may run wherever its maker may.
  *
- * Best effort: without it, things only take longer.  Where no processor is idle, nothing is done.
+ * Best effort: without it, things only take longer.  Nothing is done where other programs leave no
+ * second processor idle.
  *
  * Threads: any.  Async-signal-safe.
  */
 #pragma once
 
 #include <sched.h>
-#include <stdbool.h>
 #include <sys/types.h>
 
 struct elsewhere {
     cpu_set_t usual; /* where the caller may run */
-    bool wanted;
+    int cpus;        /* how many these are; 0: not known */
 };
 
 /** Fills `e` with where the caller may run: before the clone, so that the child has it, too. */
 void elsewhere_look(struct elsewhere *e);
 
-/** Keeps `pid`, which has just been cloned, off the processor that runs the caller. */
-void elsewhere_put(const struct elsewhere *e, pid_t pid);
+/** Keeps `pid`, which has just been cloned, off the processor that runs the caller.  `ours`: how
+ *  many processes work at this now, those two included. */
+void elsewhere_put(const struct elsewhere *e, pid_t pid, int ours);
 
-/** Ends that; 0 is the caller.  After elsewhere_put() by whatever order the two processes have. */
+/** Ends that; 0 is the caller.  The two processes see to it that it comes after elsewhere_put(). */
 void elsewhere_end(const struct elsewhere *e, pid_t pid);

@@ -202,7 +202,7 @@ static bool clone_somewhere(struct launcher *l, struct launch_job *job, struct e
         return false;
     }
     if (job->ok) {
-        elsewhere_put(&job->child->elsewhere, job->pid);
+        elsewhere_put(&job->child->elsewhere, job->pid, 2);
         return true;
     }
     if (err)

@@ -190,7 +190,7 @@ static bool helper_begin(struct helper *h)
     h->pid = start_helper(h, stack + sizeof stack);
     if (h->pid <= 0)
         return false;
-    elsewhere_put(&h->child->elsewhere, h->pid);
+    elsewhere_put(&h->child->elsewhere, h->pid, 3);
     return true;
 }
 
