@@ -1,16 +1,13 @@
-// The desktop through the whole program: an official client, real QEMU, the image "desktop".  What
-// came of a click or a key is told by the page itself, by the windows' titles, the accessibility tree
-// and files, and never by the tool that did it.  With AIOS_PICTURES=FOLDER screenshots are kept there.
+// The desktop through the whole program: an official client, real QEMU, the image "desktop".
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { imageOf, keep, PATIENCE, place, read, screenOf, until } from './screen.mjs';
 import { AIOS, connectV1, environment, good, home, output, textOf } from './support.mjs';
 
-const PATIENCE = 600000; // an emulated browser on a busy machine; an idle one takes seconds
 const IMAGES = process.env.AIOS_TEST_IMAGES; // shared by all builds of this tree
-const PICTURES = process.env.AIOS_PICTURES;
 
 const dir = home();
 let client;
@@ -18,65 +15,8 @@ let computer;
 
 const call = async (name, args = {}) =>
   client.callTool({ name, arguments: { ...(computer ? { computer } : {}), ...args } }, undefined, { timeout: PATIENCE });
-const act = (action, args = {}) => call('desktop', { action, ...args });
-const did = async (action, args = {}) => good(await act(action, args));
 const run = async (command) => output(await call('terminal_run', { command }));
-
-// Ask until the answer is as wanted; returns it.  Nothing here is a matter of time.
-const until = async (ask, wanted, what) => {
-  let answer;
-  for (const end = Date.now() + PATIENCE; Date.now() < end; await new Promise((done) => setTimeout(done, 200))) {
-    answer = await ask();
-    if (wanted(answer)) return answer;
-  }
-  throw new Error(`${what}: not within ${PATIENCE} ms; ${JSON.stringify(answer).slice(0, 3000)}`);
-};
-
-// Busy machines may be too late with these two; asked again they are not.
-const textWhenItCan = (action, args) => until(async () => {
-  const answer = await act(action, args);
-  return answer.isError && /timeout/.test(textOf(answer)) ? undefined : good(answer);
-}, (text) => text !== undefined, action);
-const tree = (title) => textWhenItCan('tree', title ? { text: title } : {});
-// By its server, which answers sooner than the list of windows.
-const frontTitle = async () => textOf(await call('terminal_run', { command: 'xdotool getactivewindow getwindowname' }));
-const inFront = (part) => until(frontTitle, (title) => title.includes(part), `a window "${part}" in front`);
-const treeWith = (part) => until(tree, (text) => text.includes(part), `"${part}" in the tree`);
-
-// The place of the first thing in a tree whose line begins with @start.
-const place = (text, start) => {
-  const line = text.split('\n').map((l) => l.trim()).find((l) => l.startsWith(start));
-  const found = /" (-?\d+),(-?\d+) (\d+)x(\d+)/.exec(line ?? '');
-  assert.ok(found, `no place of ${start} in ${text}`);
-  const [x, y, width, height] = found.slice(1).map(Number);
-  return { x, y, width, height, middle: [Math.round(x + width / 2), Math.round(y + height / 2)] };
-};
-
-const imageOf = (result) => {
-  const image = result.content.find((block) => block.type === 'image');
-  assert.equal(image?.mimeType, 'image/png', textOf(result));
-  const png = Buffer.from(image.data, 'base64');
-  assert.equal(png.toString('latin1', 1, 4), 'PNG');
-  return { png, width: png.readUInt32BE(16), height: png.readUInt32BE(20) };
-};
-const screenshot = async (name) => {
-  const result = await act('screenshot');
-  assert.match(good(result), /Screen of 1280 x 800, shown at 1280 x 800: scale 1\.000/);
-  const image = imageOf(result);
-  assert.deepEqual([image.width, image.height], [1280, 800]);
-  if (PICTURES && name) fs.writeFileSync(path.join(PICTURES, name), image.png);
-  return image.png;
-};
-
-// Where on a picture a word is read: the middle of each.
-const read = (png, word) => {
-  const file = path.join(dir, 'read.png');
-  fs.writeFileSync(file, png);
-  const { stdout, stderr, status } = spawnSync('tesseract', [file, '-', '--psm', '11', 'tsv'], { encoding: 'utf8' });
-  assert.equal(status, 0, stderr);
-  return stdout.split('\n').map((line) => line.split('\t')).filter((row) => row[11]?.trim() === word)
-    .map(([, , , , , , x, y, width, height]) => ({ x: +x + width / 2, y: +y + height / 2 }));
-};
+const { act, did, textWhenItCan, tree, frontTitle, inFront, treeWith, screenshot } = screenOf(call);
 
 // It says in its title what was done to it, which is what the list of windows shows.
 const PAGE = `<!doctype html><meta charset="utf-8"><title>Ready</title>
@@ -211,10 +151,7 @@ test('a part of the screen is enlarged', async () => {
   const image = imageOf(zoomed);
   assert.ok(image.width > at.width && image.width <= 1568, `${image.width}`);
   assert.equal(read(image.png, 'Lighthouse').length, 1);
-  if (PICTURES) {
-    fs.writeFileSync(path.join(PICTURES, 'desktop-zoom.png'),
-      imageOf(await act('zoom', { region: [320, 90, 860, 300] })).png);
-  }
+  keep(imageOf(await act('zoom', { region: [320, 90, 860, 300] })).png, 'desktop-zoom.png');
 });
 
 test('what cannot be done is said', async () => {

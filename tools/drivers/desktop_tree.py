@@ -243,8 +243,10 @@ def learn_values(bus, nodes):
     def take_number(node, said):
         node.value = "%g" % said[0] if said[0] is not None else ""
 
-    learn(bus, [n for n in nodes if n.has(EDITABLE) or n.role in TEXTS and not n.name and not n.children],
-          lambda n: [(n.place, ATSPI + "Text", "GetText", "ii", 0, 2 * TEXT_MAX)], take_text)
+    texts = [n for n in nodes if n.has(EDITABLE) or n.role in TEXTS and not n.name and not n.children]
+    for end in 2 * TEXT_MAX, -1:  # LibreOffice tells nothing of a text that ends earlier
+        learn(bus, texts, lambda n: [(n.place, ATSPI + "Text", "GetText", "ii", 0, end)], take_text)
+        texts = [n for n in texts if not n.name and not n.value]
     learn(bus, [n for n in nodes if n.role in NUMBERS],
           lambda n: [get(n.place, "Value", "CurrentValue")], take_number)
 
