@@ -1,6 +1,6 @@
 // What the integration tests share: the server under test, official clients, a raw client.
 import { spawn, spawnSync } from 'node:child_process';
-import { after } from 'node:test';
+import { after, before } from 'node:test';
 import { createRequire } from 'node:module';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -32,10 +32,12 @@ export const load = async (name) => {
 export const resolve = (name) => require_.resolve(name);
 
 // Where the computers of a suite are: '' this machine's own system, 'desktop' a sandbox of that image,
-// 'vm' a virtual machine of it, whose processor is emulated.
+// 'vm' a virtual machine of it, whose processor is emulated, 'base' one of that image, which every
+// server is configured to make when a test does not say what.
 export const PLACE = process.env.AIOS_TEST_PLACE ?? '';
+export const KIND = PLACE === 'vm' || PLACE === 'base' ? 'vm' : 'sandbox';
 const IMAGES = process.env.AIOS_TEST_IMAGES; // shared by all builds of this tree
-export const PATIENCE = PLACE === 'vm' ? 600000 : 120000;
+export const PATIENCE = KIND === 'vm' ? 600000 : 120000;
 // What computer_create is sent there; @more is for sandboxes alone: other machines boot for minutes.
 export const placed = (more = {}) => (PLACE === 'vm' ? { kind: 'vm', image: 'desktop' } :
   { ...(PLACE ? { image: PLACE } : {}), ...more });
@@ -54,6 +56,8 @@ export const placedHome = () => {
   }
   return dir;
 };
+const anyHome = () => (PLACE === 'base' ? placedHome() : home());
+
 // The images that they need are built once, by whoever comes first.
 export const buildImages = (...names) => {
   const dir = home();
@@ -80,7 +84,10 @@ export const environment = (dir) => ({
 });
 
 // The options that give a server the configuration @config.
-const configured = (dir, config) => {
+const configured = (dir, given) => {
+  const config = PLACE !== 'base' ? given : {
+    ...given, computer: { kind: 'vm', image: PLACE, ...given?.computer }, vm: { images_dir: IMAGES, ...given?.vm } };
+
   if (!config) return [];
   const file = path.join(dir, 'test-config.json');
   fs.writeFileSync(file, JSON.stringify(config));
@@ -92,7 +99,7 @@ export const textOf = (result) =>
 
 // A client of the v1 SDK on a server of its own; close() ends both.
 // @prepare gets the client before it connects, to set its handlers.
-export const connectV1 = async ({ dir = home(), args = [], config, capabilities = { roots: {} }, prepare } = {}) => {
+export const connectV1 = async ({ dir = anyHome(), args = [], config, capabilities = { roots: {} }, prepare } = {}) => {
   const { Client } = await load('@modelcontextprotocol/sdk/client/index.js');
   const { StdioClientTransport } = await load('@modelcontextprotocol/sdk/client/stdio.js');
   const transport = new StdioClientTransport({
@@ -116,7 +123,7 @@ export const withV1 = async (body, options) => {
 };
 
 // A client of the v2 SDK; era: legacy, auto or modern.
-export const connectV2 = async (era, { dir = home(), args = [], config, capabilities, prepare } = {}) => {
+export const connectV2 = async (era, { dir = anyHome(), args = [], config, capabilities, prepare } = {}) => {
   const { Client } = await load('@modelcontextprotocol/client');
   const { StdioClientTransport } = await load('@modelcontextprotocol/client/stdio');
   const transport = new StdioClientTransport({
@@ -130,6 +137,8 @@ export const connectV2 = async (era, { dir = home(), args = [], config, capabili
   return { client, transport, dir };
 };
 
+before(() => { if (PLACE === 'base') buildImages(PLACE); }, { timeout: 3000000 });
+
 // A test that failed half-way leaves its server behind; the runner would wait for it for ever.
 const started = new Set();
 after(() => {
@@ -140,7 +149,7 @@ after(() => {
 // Bytes in, lines out, nothing assumed: for what no official client would send.
 // With @listen its standard error is kept in .said.
 export class Raw {
-  constructor({ dir = home(), args = [], config, env = {}, listen = false } = {}) {
+  constructor({ dir = anyHome(), args = [], config, env = {}, listen = false } = {}) {
     this.dir = dir;
     this.child = spawn(AIOS, ['mcp', ...configured(dir, config), ...args], {
       env: { ...environment(dir), ...env }, stdio: ['pipe', 'pipe', listen ? 'pipe' : 'inherit'],
