@@ -27,6 +27,7 @@ static const char command[] =
     "--disable-domain-reliability --disable-field-trial-config "
     "--disable-search-engine-choice-screen "
     "--metrics-recording-only --password-store=basic --disable-prompt-on-repost "
+    "--enable-aggressive-domstorage-flushing "
     "--disable-hang-monitor --disable-popup-blocking --disable-background-timer-throttling "
     "--disable-backgrounding-occluded-windows --disable-renderer-backgrounding "
     "--disable-features=Translate,MediaRouter,DialMediaRouteProvider,OptimizationHints,"

@@ -2,15 +2,19 @@
  * What only a running browser knows and its computer's copies must have: Chromium writes cookies to
  * its profile half a minute after they are set, and those of a session never.  So they are put into
  * a file beside the profile before the files are copied, and the copy's browser takes them from
- * there.
+ * there.  What pages store themselves is written a second after they did, which is waited for.
  */
 #include "tools/browser_internal.h"
+
+#include <string.h>
 
 #include "kernel/base/json.h"
 #include "kernel/base/log.h"
 
 #define KEEP_NS   (20 * CLOCK_NS_PER_S) /* a copy does not wait longer for it */
 #define KEEP_MAX  (16u << 20)
+#define STORE_NS  (2 * CLOCK_NS_PER_S) /* see --enable-aggressive-domstorage-flushing */
+#define STORE_MAX (KEEP_NS / 2)        /* where that takes longer */
 #define KEEP_FILE "f=${HOME:-/workspace}/.browser/cookies.json; "
 
 static bool shell(struct computer *c, const char *script, const char *input, size_t len,
@@ -55,6 +59,24 @@ static bool put_cookies(struct browser *b, const struct wait *w, struct error *e
                  text.data, text.len, &said, w, err);
 }
 
+/* Only sites have a storage. */
+static bool shows_a_site(struct browser *b)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&b->lock);
+    LIST_FOR_EACH (node, &b->tabs)
+        found |= !strncmp(LIST_ENTRY(node, struct browser_tab, link)->url, "http", 4);
+    pthread_mutex_unlock(&b->lock);
+    return found;
+}
+
+static bool keep(struct browser *b, const struct wait *w, struct error *err)
+{
+    return put_cookies(b, w, err) &&
+           (!shows_a_site(b) || wait_pause(w, MIN(STORE_NS * b->slow, STORE_MAX), err));
+}
+
 void browser_saving(struct computers *cs, struct computer *c, const struct wait *w)
 {
     struct wait soon = { .deadline_ns = MIN(w->deadline_ns, clock_add_ns(clock_now_ns(), KEEP_NS)),
@@ -71,11 +93,11 @@ void browser_saving(struct computers *cs, struct computer *c, const struct wait 
     state = b->state;
     pthread_mutex_unlock(&b->lock);
     if (state == BROWSER_READY)
-        ok = put_cookies(b, &soon, &err);
+        ok = keep(b, &soon, &err);
     else if (state == BROWSER_OVER) /* what an earlier copy was given is older than the profile */
         ok = shell(c, KEEP_FILE "rm -f \"$f\"", NULL, 0, &said, &soon, &err);
     if (!ok)
-        log_line(LOG_WARN, "cookies_not_kept", "computer=%s why=%s", computer_id(c),
+        log_line(LOG_WARN, "browser_not_kept", "computer=%s why=%s", computer_id(c),
                  LOG_ESC(err.text));
 }
 

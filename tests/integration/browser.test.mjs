@@ -355,11 +355,11 @@ test_('a copy of a computer has a browser and cookies of its own', () => withSit
   assert.equal(await say('browser_evaluate', { expression: 'document.body.innerText' }), 'cookie: who=first');
 }));
 
-test('a copy that is made at once has the cookies, those of a session too', () => withSite(async ({ say, call, start, mine }) => {
+test('a copy that is made at once has the cookies, those of a session too, and what pages stored', () => withSite(async ({ say, call, start, mine }) => {
   const cookies = (computer) => say('browser_evaluate', { expression: 'document.cookie', ...(computer ? { computer } : {}) });
   await say('browser_navigate', { url: URL });
   await say('browser_evaluate', { expression: 'document.cookie = "gone=1; max-age=9999"; document.cookie = "lasting=2; max-age=9999"' });
-  await say('browser_evaluate', { expression: 'document.cookie = "gone=; max-age=0"; document.cookie = "session=3"; title = "still here"' });
+  await say('browser_evaluate', { expression: 'document.cookie = "gone=; max-age=0"; document.cookie = "session=3"; title = "still here"; localStorage.kept = "5"' });
   const copy = (await call('computer_create', { from: mine })).structuredContent.computer;
   const [snapshot] = /s_[0-9a-z]{20,}/.exec(await say('computer_snapshot', { action: 'save', computer: mine }));
   // What is copied goes on as it was, and what it gets afterwards is its own.
@@ -370,6 +370,7 @@ test('a copy that is made at once has the cookies, those of a session too', () =
     await start(computer);
     await say('browser_navigate', { url: URL, computer });
     assert.equal((await cookies(computer)).split('; ').sort().join(), 'lasting=2,session=3');
+    if (PLACE !== 'vm') assert.equal(await say('browser_evaluate', { expression: 'localStorage.kept', computer }), '5');
     await say('terminal_run', { command: 'test ! -e ~/.browser/cookies.json', computer });
     await say('computer_destroy', { computer });
   }
