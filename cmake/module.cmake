@@ -52,3 +52,16 @@ function(add_fuzz_target stem)
   endif()
   set_tests_properties(fuzz.${stem} PROPERTIES LABELS fuzz TIMEOUT 600)
 endfunction()
+
+# To be called at the end of a folder of tests.  Where several tests run at once, those of virtual
+# machines run one after another, and begin first: there are many of them, each keeps a processor
+# busy, and none is slowed by the next one's.
+function(one_machine_at_a_time)
+  get_property(tests DIRECTORY PROPERTY TESTS)
+  foreach(test ${tests})
+    get_test_property(${test} LABELS labels)
+    if("vm" IN_LIST labels)
+      set_tests_properties(${test} PROPERTIES RESOURCE_LOCK machine COST 1000)
+    endif()
+  endforeach()
+endfunction()
