@@ -13,7 +13,6 @@
 
 #define FATE_TRIES    10 /* ten seconds together, each pause twice the one before */
 #define FATE_PAUSE_MS 10
-#define NOBODY        STORAGE_GROUP
 
 /* What each transaction says; the server plans it once for each connection. */
 static const struct {
@@ -63,8 +62,8 @@ struct group {
     struct pg_conn *c;
     struct space spaces[STORAGE_GROUP]; /* by name: each transaction locks in this order */
     size_t space_count;
-    size_t applied; /* requests that no rule refuses */
-    size_t refused; /* the index of the one whose statement the server refused, or NOBODY */
+    size_t applied;                        /* requests that no rule refuses */
+    const struct storage_request *refused; /* whose statement the server refused, or NULL */
     bool committing;
     int64_t xid;
 };
@@ -102,9 +101,9 @@ static void answer(struct storage_request *r, const struct error *why)
     r->write->err = *why;
 }
 
-/* Answers the request at @refused with @why, and with @late (NULL: with that) those whose time is
- * over.  False: nobody left. */
-static bool leave(struct group *g, size_t refused, const struct error *why,
+/* Answers @refused (may be NULL) with @why, and with @late (NULL: with that) those whose time is
+ * over.  False: nobody was answered. */
+static bool leave(struct group *g, const struct storage_request *refused, const struct error *why,
                   const struct error *late)
 {
     const size_t count = g->count;
@@ -115,7 +114,7 @@ static bool leave(struct group *g, size_t refused, const struct error *why,
         struct storage_request *r = g->requests[i];
         struct error over = ERROR_INIT;
 
-        if (i == refused)
+        if (refused && r == refused)
             answer(r, why);
         else if (!wait_check(r->write->wait, &over))
             answer(r, late ? late : &over);
@@ -356,7 +355,7 @@ static enum pg_outcome take_writing(struct group *g, size_t from, size_t to, str
             enum pg_outcome outcome = pg_next(g->c, &g->w, NULL, err);
 
             if (outcome == PG_FAILED && !g->c->dead)
-                g->refused = i;
+                g->refused = g->requests[i];
             if (outcome != PG_DONE)
                 return outcome;
         }
@@ -474,7 +473,7 @@ static enum pg_outcome ask_fate(struct group *g)
 
         if (outcome != PG_FAILED)
             return outcome;
-        if (leave(g, NOBODY, NULL, &unknown))
+        if (leave(g, NULL, &unknown, &unknown))
             continue; /* the others have time to ask again */
         answer_all(g, &unknown);
     }
@@ -488,7 +487,7 @@ static enum pg_outcome write_once(struct group *g, struct error *err)
     bool gone;
 
     g->applied = 0;
-    g->refused = NOBODY;
+    g->refused = NULL;
     g->committing = false;
     if (!c)
         return PG_FAILED;
@@ -506,7 +505,8 @@ void postgres_write_group(struct storage_backend *base, struct storage_request *
     struct postgres_backend *b = CONTAINER_OF(base, struct postgres_backend, base);
     struct group g = { .b = b, .count = count };
 
-    memcpy(g.requests, requests, count * sizeof *requests);
+    for (size_t i = 0; i < count; i++)
+        g.requests[i] = requests[i];
     watch(&g);
     for (unsigned attempt = 1; g.count > 0; attempt++) {
         struct error fault = ERROR_INIT;

@@ -311,7 +311,8 @@ void sqlite_write_group(struct storage_backend *base, struct storage_request **r
     struct error err = ERROR_INIT;
     bool again;
 
-    memcpy(g.requests, requests, count * sizeof *requests);
+    for (size_t i = 0; i < count; i++)
+        g.requests[i] = requests[i];
     if (run_together(b, &g, &again, &err))
         return;
     if (!again || count == 1) {

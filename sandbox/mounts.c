@@ -160,9 +160,7 @@ static int mount_layer(const struct mounts_ready *ready)
 static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
                         struct mounts_fault *ret)
 {
-    static const char *const tops[] = {
-        MOUNTS_LAYER, MOUNTS_LAYER "/" MOUNTS_ROOT, "work", "overlay", "new", "empty", "shm",
-    };
+    static const char *const tops[] = { MOUNTS_LAYER, "work", "overlay", "new", "empty", "shm" };
     int layer;
 
     layer = mount_layer(ready);
@@ -174,7 +172,7 @@ static bool apply_layer(const struct mounts_ready *ready, int *ret_layer_fd,
     for (size_t i = 0; i < ARRAY_LEN(tops); i++)
         if (mkdir(tops[i], 0755) < 0)
             return fault(ret, "make the folders of the writable layer");
-    if (chmod("shm", 01777) < 0)
+    if (mkdir(MOUNTS_LAYER "/" MOUNTS_ROOT, 0755) < 0 || chmod("shm", 01777) < 0)
         return fault(ret, "make the folders of the writable layer");
     *ret_layer_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*ret_layer_fd < 0)

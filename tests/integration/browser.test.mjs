@@ -87,7 +87,10 @@ const open = async () => {
     args: ['--tools', 'computer,terminal,file,browser'], config: PLACE ? placedConfig() : undefined });
   await connect();
   const ask = (name, args) => client.callTool({ name, arguments: args }, undefined, { timeout: PATIENCE });
-  const mine = (await ask('computer_create', { ...placed(), allow: [allowed] })).structuredContent.computer;
+  const made = await ask('computer_create', { ...placed(), allow: [allowed] });
+  if (made.isError) await client.close(); // or the runner would wait for the server
+  assert.ok(!made.isError, textOf(made));
+  const mine = made.structuredContent.computer;
   // Calls without a computer mean that one.
   const call = (name, args = {}) => ask(name, /^computer_/.test(name) ? args : { computer: mine, ...args });
   const say = async (name, args) => {

@@ -37,14 +37,14 @@ export const resolve = (name) => require_.resolve(name);
 export const PLACE = process.env.AIOS_TEST_PLACE ?? '';
 export const KIND = PLACE === 'vm' || PLACE === 'base' ? 'vm' : 'sandbox';
 const IMAGES = process.env.AIOS_TEST_IMAGES; // shared by all builds of this tree
-export const PATIENCE = KIND === 'vm' ? 600000 : 120000;
+export const PATIENCE = PLACE ? 600000 : 120000; // an image is unpacked, a machine is emulated
 // What computer_create is sent there; @more is for sandboxes alone: other machines boot for minutes.
 export const placed = (more = {}) => (PLACE === 'vm' ? { kind: 'vm', image: 'desktop' } :
   { ...(PLACE ? { image: PLACE } : {}), ...more });
 // What the servers of such a suite are configured to.
 export const placedConfig = (config = {}) => (!IMAGES ? config : {
   ...config, vm: { images_dir: IMAGES },
-  ...(PLACE === 'vm' ? { tool: { call_timeout_ms: PATIENCE - 10000 } } : {}),
+  ...(PLACE ? { tool: { call_timeout_ms: PATIENCE - 10000 } } : {}),
 });
 // A home for them: what is prepared once for all servers is prepared once for all suites.
 export const placedHome = () => {
@@ -207,7 +207,7 @@ export class Raw {
 
   async request(method, params, id = this.nextId++) {
     this.send({ id, method, ...(params === undefined ? {} : { params }) });
-    return this.find((m) => m.id === id && !m.method, PLACE === 'vm' ? PATIENCE : 60000,
+    return this.find((m) => m.id === id && !m.method, PLACE ? PATIENCE : 60000,
       `answer to ${method} ${params?.name ?? ''}`);
   }
 
