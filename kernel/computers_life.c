@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "kernel/base/log.h"
-#include "kernel/computer/computer_internal.h"
 #include "kernel/computer/egress.h"
 #include "kernel/computers_internal.h"
 
@@ -171,9 +170,7 @@ static void on_unhook(struct loop_post *post)
     struct list runs;
 
     /* Others may keep the object for long; it must not call us then. */
-    pthread_mutex_lock(&c->state->hook_lock);
-    c->state->hooks.on_event = NULL;
-    pthread_mutex_unlock(&c->state->hook_lock);
+    computer_silence(c);
     computer_unref(c);
     list_init(&runs);
     pthread_mutex_lock(&cs->lock);

@@ -28,11 +28,12 @@ void elsewhere_look(struct elsewhere *e)
 
 void elsewhere_put(const struct elsewhere *e, pid_t pid, int ours)
 {
-    cpu_set_t others = e->usual;
     int here = sched_getcpu();
+    cpu_set_t others;
 
-    if (e->cpus < 2 || here < 0 || here >= CPU_SETSIZE || running() - ours > e->cpus - 2)
+    if (e->cpus < 2 || here < 0 || here >= CPU_SETSIZE || running() > (long)ours + e->cpus - 2)
         return;
+    others = e->usual;
     CPU_CLR((size_t)here, &others);
     if (CPU_COUNT(&others) > 0)
         (void)sched_setaffinity(pid, sizeof others, &others);

@@ -68,30 +68,40 @@ static void put_number(struct text *t, uint64_t n)
     put(t, digits + at);
 }
 
-/* A folder's name through this process's own descriptors, which stay open until exec. */
-static bool put_folder(struct text *t, const char *path)
+/* A folder's name through this process's own descriptors: returns the one, which stays open until
+ * exec, or -1. */
+static int put_folder(struct text *t, const char *path)
 {
     int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-    if (fd < 0)
-        return false;
     put(t, "/proc/self/fd/");
-    put_number(t, (uint64_t)fd);
-    return true;
+    put_number(t, fd < 0 ? 0 : (uint64_t)fd);
+    return fd;
 }
 
-static bool put_layers(struct text *t, const struct mounts_plan *plan, const char *skeleton)
+static bool put_layers(struct text *t, const struct mounts_plan *plan, const char *skeleton,
+                       struct mounts_fault *ret_fault)
 {
+    static const char failed[] = "open the layers of the file system";
+    int usr;
+
     put(t, "lowerdir=");
     for (size_t i = 0; i < plan->lower_count; i++) {
-        if (!put_folder(t, plan->lower[i]))
-            return false;
+        if (put_folder(t, plan->lower[i]) < 0)
+            return fault(ret_fault, failed);
         put(t, ":");
     }
-    if (!put_folder(t, skeleton))
-        return false;
+    if (put_folder(t, skeleton) < 0)
+        return fault(ret_fault, failed);
     put(t, ":");
-    return put_folder(t, plan->usr);
+    usr = put_folder(t, plan->usr);
+    if (usr < 0)
+        return fault(ret_fault, failed);
+    if (faccessat(usr, MOUNTS_ROOT, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        errno = EEXIST; /* it would be seen in / */
+        return fault(ret_fault, "lay out / below /usr/" MOUNTS_ROOT "; give that another name");
+    }
+    return true;
 }
 
 /* A clone of the mounts at and below @path, detached, not yet visible. */
@@ -116,8 +126,8 @@ bool mounts_open(const struct mounts_plan *plan, const char *skeleton, struct mo
     ret->stage_fd = open(plan->stage, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (ret->stage_fd < 0)
         return fault(ret_fault, "open the server's run-time folder");
-    if (!put_layers(&options, plan, skeleton))
-        return fault(ret_fault, "open the layers of the file system");
+    if (!put_layers(&options, plan, skeleton, ret_fault))
+        return false;
     put(&options, ",upperdir=" MOUNTS_LAYER ",workdir=work,userxattr");
     for (size_t i = 0; i < plan->dir_count; i++) {
         const struct mounts_dir *dir = &plan->dirs[i];

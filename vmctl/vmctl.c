@@ -127,6 +127,7 @@ struct machine *machine_new(struct backend *b, const struct machine_image *image
 
 void machine_give_up(struct machine *m)
 {
+    computer_silence(&m->base); /* that it ends is told by whoever could not make it */
     vm_free(m->vm);
     computer_fini(&m->base);
     cancel_fini(&m->cancel);

@@ -7,7 +7,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { after } from 'node:test';
 import { AIOS, USER, alive, connectV1, descendants, environment, eventually, good, handleIn, home, Raw,
-  textOf } from './support.mjs';
+  running, textOf } from './support.mjs';
 
 const servers = new Set();
 after(() => { for (const child of servers) child.kill('SIGKILL'); });
@@ -77,10 +77,10 @@ test('an agent with a name finds its computer again, one without leaves nothing'
   const passing = await host(server);
   const gone = await create(passing);
   good(await passing.call('terminal_run', { computer: gone, command: 'sleep 987', background: true }));
-  const there = descendants(server.child.pid).length;
+  await eventually(() => running(server.child.pid, 'sleep', '987').length === 1, 'it runs');
   await first.close();
   await passing.close();
-  await eventually(() => descendants(server.child.pid).length < there, 'its programs end');
+  await eventually(() => running(server.child.pid, 'sleep', '987').length === 0, 'its programs end');
   const second = await host(server, 'alice');
   assert.match(good(await second.call('terminal_run', { computer: kept, command: 'cat /workspace/note' })), /here/);
   assert.ok(!textOf(await second.call('computer_list')).includes(gone));
@@ -92,10 +92,10 @@ test('a host that is killed is gone for the server too', async () => {
   const server = await serve();
   const raw = await host(server);
   good(await raw.call('terminal_run', { command: 'sleep 986', background: true }));
-  const there = descendants(server.child.pid).length;
+  await eventually(() => running(server.child.pid, 'sleep', '986').length === 1, 'it runs');
   raw.child.kill('SIGKILL');
   await raw.ended;
-  await eventually(() => descendants(server.child.pid).length < there, 'its programs end');
+  await eventually(() => running(server.child.pid, 'sleep', '986').length === 0, 'its programs end');
   const next = await host(server);
   good(await next.call('terminal_run', { command: 'true' }));
   await next.close();

@@ -97,6 +97,15 @@ const configured = (dir, given) => {
 export const textOf = (result) =>
   result.content.filter((block) => block.type === 'text').map((block) => block.text).join('\n');
 
+// A test that failed half-way leaves its server behind; the runner would wait for it for ever.
+const started = new Set();
+const transports = new Set();
+after(() => {
+  for (const child of started) child.kill('SIGKILL');
+  for (const { pid } of transports) if (pid) process.kill(pid, 'SIGKILL');
+  for (const dir of homes) fs.rmSync(dir, { recursive: true, force: true, maxRetries: 10 });
+});
+
 // A client of the v1 SDK on a server of its own; close() ends both.
 // @prepare gets the client before it connects, to set its handlers.
 export const connectV1 = async ({ dir = anyHome(), args = [], config, capabilities = { roots: {} }, prepare } = {}) => {
@@ -105,6 +114,7 @@ export const connectV1 = async ({ dir = anyHome(), args = [], config, capabiliti
   const transport = new StdioClientTransport({
     command: AIOS, args: ['mcp', ...configured(dir, config), ...args], env: environment(dir), stderr: 'inherit',
   });
+  transports.add(transport);
   const client = new Client({ name: 'integration', version: '1' }, { capabilities });
   await prepare?.(client);
   return { client, transport, dir, connect: () => client.connect(transport) };
@@ -129,6 +139,7 @@ export const connectV2 = async (era, { dir = anyHome(), args = [], config, capab
   const transport = new StdioClientTransport({
     command: AIOS, args: ['mcp', ...configured(dir, config), ...args], env: environment(dir), stderr: 'inherit',
   });
+  transports.add(transport);
   const mode = era === 'modern' ? { pin: '2026-07-28' } : era;
   const client = new Client({ name: 'integration', version: '1' },
     { versionNegotiation: { mode }, ...(capabilities ? { capabilities } : {}) });
@@ -138,13 +149,6 @@ export const connectV2 = async (era, { dir = anyHome(), args = [], config, capab
 };
 
 before(() => { if (PLACE === 'base') buildImages(PLACE); }, { timeout: 3000000 });
-
-// A test that failed half-way leaves its server behind; the runner would wait for it for ever.
-const started = new Set();
-after(() => {
-  for (const child of started) child.kill('SIGKILL');
-  for (const dir of homes) fs.rmSync(dir, { recursive: true, force: true, maxRetries: 10 });
-});
 
 // Bytes in, lines out, nothing assumed: for what no official client would send.
 // With @listen its standard error is kept in .said.

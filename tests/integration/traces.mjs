@@ -22,6 +22,11 @@ export const descendants = (pid) => {
   return all;
 };
 
+// Those of them that were started with the arguments @args.
+export const running = (pid, ...args) => descendants(pid).filter((id) => {
+  try { return fs.readFileSync(`/proc/${id}/cmdline`, 'latin1') === args.join('\0') + '\0'; } catch { return false; }
+});
+
 export const alive = (pid) => {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');

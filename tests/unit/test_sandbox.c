@@ -50,6 +50,39 @@ static void has_the_limits_that_were_asked_for(void **state)
     computer_unref(c);
 }
 
+/* They are there before the first program is. */
+static void the_limits_of_the_kernel_itself_are_lowered(void **state)
+{
+    static const struct computer_spec spec = { .memory_bytes = 128 << 20 };
+
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        struct computer *c = make(&spec, NULL);
+
+        assert_sh(c, "cd /proc/sys/user; cat max_inotify_instances max_inotify_watches",
+                  "64\n65536\n");
+        if (geteuid() == 0) /* who is nobody outside may not */
+            assert_sh(c, "cat /proc/sys/kernel/shmall", "16384\n");
+        computer_unref(c);
+    }
+}
+
+static void programs_run_on_every_processor_that_is_ours(void **state)
+{
+    char want[16];
+    cpu_set_t ours;
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof ours, &ours), 0);
+    (void)snprintf(want, sizeof want, "%d\n", CPU_COUNT(&ours));
+    for (int i = 0; i < 8; i++) {
+        struct computer *c = make(NULL, NULL);
+
+        assert_sh(c, "nproc", want);
+        computer_unref(c);
+    }
+}
+
 static void a_memory_bomb_ends_with_its_reason(void **state)
 {
     const struct computer_spec spec = { .memory_bytes = 64 << 20, .disk_bytes = 4 << 20 };
@@ -391,6 +424,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_programs_as_the_agent),
         cmocka_unit_test(has_the_limits_that_were_asked_for),
+        cmocka_unit_test(the_limits_of_the_kernel_itself_are_lowered),
+        cmocka_unit_test(programs_run_on_every_processor_that_is_ours),
         cmocka_unit_test(a_memory_bomb_ends_with_its_reason),
         cmocka_unit_test(says_which_part_of_a_spec_is_wrong),
         cmocka_unit_test(shares_folders_of_the_host),

@@ -50,10 +50,27 @@ static void an_image_is_the_system_inside(void **state)
     assert_ok(world.b->checkpoint_remove(world.b, "s_image", &err), err);
 }
 
+/* / lies in a folder of that name, where what an image has would be merged with it. */
+static void an_image_with_the_folder_of_our_root_is_refused(void **state)
+{
+    const struct computer_spec spec = { .image = "tiny" };
+    struct error err = ERROR_INIT;
+    char path[128];
+    (void)state;
+
+    (void)snprintf(path, sizeof path, "%s/tree/usr/.aios", home);
+    assert_int_equal(mkdir(path, 0755), 0);
+    assert_null(try_make(world.b, &spec, NULL, &err));
+    assert_contains(err.text, "/usr/.aios; give that another name");
+    assert_int_equal(rmdir(path), 0);
+    computer_unref(make(&spec, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_is_the_system_inside),
+        cmocka_unit_test(an_image_with_the_folder_of_our_root_is_refused),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
