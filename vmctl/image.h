@@ -31,7 +31,7 @@ NODISCARD bool image_list(const char *dir, image_fn *fn, void *arg, struct error
 
 /** The hash of the image that @which means, for free(): a hash, its first four digits or more, or
  *  a name, of which the youngest is meant.  ERR_NOT_FOUND; ERR_INVALID when a beginning fits
- *  several. */
+ *  several.  The last answer is remembered until something is built or removed. */
 NODISCARD char *image_find(const char *dir, const char *which, struct error *err);
 
 /** A new reference.  ERR_PROTOCOL when it is not what image_seal() writes. */
