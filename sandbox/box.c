@@ -316,8 +316,9 @@ static bool launch(struct box *box, const struct launch_plan *plan,
     if (!launch_begin(&launch, b->launcher, plan, err))
         return false;
     skeleton = backend_skeleton(b, box->root ? box->root : "/", err);
-    if (skeleton && launch_go(&launch, skeleton, err) && backend_complete(b, err) &&
-        cgroup_complete(box->group, limits, err) && launch_enter(&launch, b->guest_fd, err)) {
+    if (skeleton && launch_go(&launch, skeleton, err) && cgroup_complete(box->group, limits, err) &&
+        launch_enter(&launch, err) && backend_complete(b, err) &&
+        launch_guest(&launch, b->guest_fd, err)) {
         backend_sweep(b);
         if (launch_end(&launch, &box->run, w, err))
             return true;

@@ -62,11 +62,14 @@ static bool pick_at(struct cgroup_host *host, enum sandbox_cgroup_mode mode,
     struct cgroup_texts texts = { NULL, NULL };
     bool ok;
 
-    texts.mountinfo = fd_read_file(AT_FDCWD, roots->mountinfo, TEXT_MAX, NULL, err);
-    if (!texts.mountinfo)
-        return false;
     texts.self = fd_read_file(AT_FDCWD, roots->self, TEXT_MAX, NULL, err);
-    ok = texts.self && pick(host, mode, &texts, err);
+    if (!texts.self)
+        return false;
+    if (roots->usual)
+        texts.mountinfo = cgroup_usual_mounts(roots->usual, texts.self);
+    if (!texts.mountinfo)
+        texts.mountinfo = fd_read_file(AT_FDCWD, roots->mountinfo, TEXT_MAX, NULL, err);
+    ok = texts.mountinfo && pick(host, mode, &texts, err);
     free(texts.mountinfo);
     free(texts.self);
     return ok;
@@ -102,6 +105,7 @@ struct cgroup_host *cgroup_host_new(enum sandbox_cgroup_mode mode, const char *s
     static const struct cgroup_roots ours = {
         .mountinfo = "/proc/self/mountinfo",
         .self = "/proc/self/cgroup",
+        .usual = "/sys/fs/cgroup",
     };
 
     return cgroup_host_new_at(mode, server, &ours, err);
@@ -254,8 +258,9 @@ struct sweep {
     bool answer;
 };
 
-/** "aios-SERVER-NUMBER" of a server that is gone. */
-static bool is_orphan(void *arg, const char *name)
+/** "aios-SERVER-NUMBER" of a server that is gone; of one that is not ours to judge, since it had
+ *  another run-time folder, if nobody has been in there for long. */
+static bool is_orphan(void *arg, int dirfd, const char *name)
 {
     struct sweep *s = arg;
     char server[CGROUP_SERVER_SIZE];
@@ -273,7 +278,7 @@ static bool is_orphan(void *arg, const char *name)
         s->answer = s->alive(s->arg, server);
         memcpy(s->asked, server, sizeof s->asked);
     }
-    return !s->answer;
+    return !s->answer || cgroup_abandoned(dirfd, name);
 }
 
 void cgroup_sweep(struct cgroup_host *host, bool (*alive)(void *arg, const char *server), void *arg)

@@ -87,6 +87,7 @@ bool cgroup_freeze(struct cgroup *g, bool frozen, int64_t deadline_ns);
 void cgroup_usage(struct cgroup *g, pid_t init_pid, struct computer_usage *ret);
 void cgroup_strikes(struct cgroup *g, struct computer_strikes *ret); /* oom and pids */
 
-/** Remove groups of servers for which @alive(server) is false. */
+/** Remove groups of servers for which @alive(server) is false, and such as have been empty for an
+ *  hour. */
 void cgroup_sweep(struct cgroup_host *host, bool (*alive)(void *arg, const char *server),
                   void *arg);

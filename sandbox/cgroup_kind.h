@@ -20,6 +20,7 @@
 struct cgroup_roots {
     const char *mountinfo;
     const char *self;
+    const char *usual; /* see cgroup_usual_mounts(); NULL: not to be tried */
 };
 
 /** What was read there. */
@@ -98,6 +99,9 @@ struct cgroup {
 
 #define CGROUP_NO_DOOR (-2)
 
+/** Is the group @name below @dirfd nobody's any more? */
+typedef bool cgroup_orphan_fn(void *arg, int dirfd, const char *name);
+
 struct cgroup_kind {
     enum sandbox_cgroup_mode mode;
     /** Look for what is needed and fill @host's part and its description. */
@@ -117,7 +121,7 @@ struct cgroup_kind {
     void (*usage)(struct cgroup *g, pid_t init_pid, struct computer_usage *ret);
     void (*strikes)(struct cgroup *g, struct computer_strikes *ret);
     /** Kill and remove every group for which @orphan says so. */
-    void (*sweep)(struct cgroup_host *host, bool (*orphan)(void *arg, const char *name), void *arg);
+    void (*sweep)(struct cgroup_host *host, cgroup_orphan_fn *orphan, void *arg);
 };
 
 extern const struct cgroup_kind cgroup_v1;
@@ -140,6 +144,11 @@ struct cgroup_mount {
 /** Call @fn for each in the text of mountinfo until it returns false. */
 void cgroup_mounts_each(const char *mountinfo,
                         bool (*fn)(void *arg, const struct cgroup_mount *mount), void *arg);
+
+/** What mountinfo says of the hierarchies, found without it, where they lie below @folder as they
+ * do on nearly every machine: listing all mounts takes the kernel longer than all else here.
+ *  @self_text: ours in /proc/self/cgroup.  For free(); NULL when it is not so, or out of memory. */
+char *cgroup_usual_mounts(const char *folder, const char *self_text);
 
 /** Our path in the hierarchy whose controller list contains @controller ("" for v2), as seen
  *  below @mount: "/process/7" in @buf.  False when it is not inside that mount. */
@@ -168,6 +177,9 @@ unsigned cgroup_kill_all(int dirfd, const char *group);
 
 /** Up to @max names of folders below @dirfd that begin with "aios-"; the count. */
 size_t cgroup_names(int dirfd, char (*names)[CGROUP_NAME_SIZE], size_t max);
+
+/** It is an hour old at least, and nobody is in it. */
+bool cgroup_abandoned(int dirfd, const char *group);
 
 /** Wait a little, longer each time; false once the deadline has passed. */
 bool cgroup_pause(int64_t deadline_ns, unsigned *attempt);

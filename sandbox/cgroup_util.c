@@ -4,14 +4,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "kernel/base/buf.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/fd.h"
 
@@ -97,31 +101,91 @@ bool cgroup_word_in(const char *list, const char *controller)
     return false;
 }
 
+/* One line of /proc/self/cgroup: "4:memory:/jobs/7", or version 2's "0::/jobs/7". */
+struct place {
+    char controllers[128];
+    char path[256];
+};
+
+/** Passes over what does not fit.  False at the end. */
+static bool next_place(const char **at, struct place *ret)
+{
+    for (const char *line = *at; *line; line = *at) {
+        size_t len = strcspn(line, "\n");
+        const char *list = memchr(line, ':', len);
+        const char *path = list ? memchr(list + 1, ':', len - (size_t)(list + 1 - line)) : NULL;
+
+        *at = line + len + (line[len] == '\n');
+        if (path && (size_t)(path - list) <= sizeof ret->controllers &&
+            len - (size_t)(path - line) <= sizeof ret->path) {
+            (void)snprintf(ret->controllers, sizeof ret->controllers, "%.*s",
+                           (int)(path - list - 1), list + 1);
+            (void)snprintf(ret->path, sizeof ret->path, "%.*s", (int)(line + len - path - 1),
+                           path + 1);
+            return true;
+        }
+    }
+    return false;
+}
+
 bool cgroup_self_path(const char *self_text, const char *controller,
                       const struct cgroup_mount *mount, char *buf, size_t size)
 {
-    for (const char *line = self_text; line && *line; line = strchr(line, '\n')) {
-        const char *list, *path, *colon;
-        char words[128];
-        size_t root = strcmp(mount->root, "/") ? strlen(mount->root) : 0;
+    size_t root = strcmp(mount->root, "/") ? strlen(mount->root) : 0;
+    struct place place;
 
-        line += *line == '\n';
-        list = strchr(line, ':');
-        colon = list ? strchr(list + 1, ':') : NULL;
-        if (!colon)
+    while (next_place(&self_text, &place)) {
+        const char *path = place.path;
+
+        if (*controller ? !cgroup_word_in(place.controllers, controller) : *place.controllers)
             continue;
-        (void)snprintf(words, sizeof words, "%.*s", (int)(colon - list - 1), list + 1);
-        if (*controller ? !cgroup_word_in(words, controller) : *words != '\0')
-            continue;
-        path = colon + 1;
-        if (root &&
-            (strncmp(path, mount->root, root) != 0 || (path[root] != '/' && path[root] != '\n')))
+        if (root && (strncmp(path, mount->root, root) != 0 || (path[root] && path[root] != '/')))
             return false;
         path += root;
         path += *path == '/';
-        return snprintf(buf, size, "/%.*s", (int)strcspn(path, "\n"), path) < (int)size;
+        return snprintf(buf, size, "/%s", path) < (int)size;
     }
     return false;
+}
+
+/** Our own group is there, in a file system of that kind: all of it is mounted, not a part. */
+static bool is_usual(const char *point, const char *path, long magic)
+{
+    struct statfs fs;
+    char ours[600];
+
+    (void)snprintf(ours, sizeof ours, "%s%s", point, path);
+    return statfs(ours, &fs) == 0 && (long)fs.f_type == magic;
+}
+
+char *cgroup_usual_mounts(const char *folder, const char *self_text)
+{
+    static const char *const used[] = { "memory", "pids", "cpu", "cpuacct", "freezer" };
+    static const unsigned needed = 1u << 0 | 1u << 1;
+    CLEANUP(buf_fini) struct buf lines = BUF_INIT;
+    unsigned found = 0;
+    struct place place;
+    bool ok = true;
+
+    while (ok && next_place(&self_text, &place)) {
+        unsigned here = 0;
+        char point[300];
+
+        for (size_t i = 0; i < ARRAY_LEN(used); i++)
+            if (cgroup_word_in(place.controllers, used[i]))
+                here |= 1u << i;
+        if (!*place.controllers && is_usual(folder, place.path, CGROUP2_SUPER_MAGIC)) {
+            found |= needed;
+            ok = buf_printf(&lines, "0 0 0:0 / %s rw - cgroup2 cgroup2 rw\n", folder);
+        } else if (here) {
+            found |= here;
+            (void)snprintf(point, sizeof point, "%s/%s", folder, place.controllers);
+            ok = is_usual(point, place.path, CGROUP_SUPER_MAGIC) &&
+                 buf_printf(&lines, "0 0 0:0 / %s rw - cgroup cgroup rw,%s\n", point,
+                            place.controllers);
+        }
+    }
+    return ok && (found & needed) == needed ? buf_take(&lines, NULL) : NULL;
 }
 
 bool cgroup_write(int dirfd, const char *group, const char *file, const char *text,
@@ -252,6 +316,16 @@ size_t cgroup_names(int dirfd, char (*names)[CGROUP_NAME_SIZE], size_t max)
     }
     closedir(dir);
     return count;
+}
+
+bool cgroup_abandoned(int dirfd, const char *group)
+{
+    char procs[16];
+    struct stat st;
+
+    return fstatat(dirfd, group, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           clock_wall_ns() / CLOCK_NS_PER_S - st.st_mtim.tv_sec >= 3600 &&
+           cgroup_read(dirfd, group, "cgroup.procs", procs, sizeof procs) && !*procs;
 }
 
 bool cgroup_pause(int64_t deadline_ns, unsigned *attempt)

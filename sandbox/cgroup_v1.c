@@ -326,15 +326,14 @@ static void v1_strikes(struct cgroup *g, struct computer_strikes *ret)
     ret->pids = cgroup_count(g, CGROUP_COUNT_PIDS, base_of(g, CGROUP_PIDS), "pids.events", "max");
 }
 
-static void v1_sweep(struct cgroup_host *host, bool (*orphan)(void *arg, const char *name),
-                     void *arg)
+static void v1_sweep(struct cgroup_host *host, cgroup_orphan_fn *orphan, void *arg)
 {
     char(*names)[CGROUP_NAME_SIZE] = malloc(SWEEP_MAX * sizeof *names);
-    size_t count =
-        names ? cgroup_names(tree_of(host, CGROUP_MEMORY)->base_fd, names, SWEEP_MAX) : 0;
+    int base = tree_of(host, CGROUP_MEMORY)->base_fd;
+    size_t count = names ? cgroup_names(base, names, SWEEP_MAX) : 0;
 
     for (size_t i = 0; i < count; i++)
-        if (orphan(arg, names[i]))
+        if (orphan(arg, base, names[i]))
             remove_all(host, ~0u, names[i]);
     free(names);
 }

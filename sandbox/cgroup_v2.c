@@ -290,15 +290,14 @@ static void v2_strikes(struct cgroup *g, struct computer_strikes *ret)
     ret->pids = cgroup_count(g, CGROUP_COUNT_PIDS, base, "pids.events", "max");
 }
 
-static void v2_sweep(struct cgroup_host *host, bool (*orphan)(void *arg, const char *name),
-                     void *arg)
+static void v2_sweep(struct cgroup_host *host, cgroup_orphan_fn *orphan, void *arg)
 {
     int64_t deadline_ns = clock_add_ns(clock_now_ns(), CGROUP_REMOVE_NS);
     char(*names)[CGROUP_NAME_SIZE] = calloc(SWEEP_MAX, sizeof *names);
     size_t count = names ? cgroup_names(host->v2.base_fd, names, SWEEP_MAX) : 0;
 
     for (size_t i = 0; i < count; i++) {
-        if (orphan(arg, names[i]))
+        if (orphan(arg, host->v2.base_fd, names[i]))
             remove_named(host->v2.base_fd, names[i], deadline_ns);
     }
     free(names);

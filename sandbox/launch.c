@@ -388,19 +388,26 @@ bool launch_go(struct launch *launch, const char *skeleton, struct error *err)
     return ok || why_gone(launch, &why, err);
 }
 
-bool launch_enter(struct launch *launch, int guest_fd, struct error *err)
+bool launch_enter(struct launch *launch, struct error *err)
 {
     struct error why = ERROR_INIT;
-    int fds[1 + CGROUP_DOORS] = { guest_fd };
+    int fds[CGROUP_DOORS];
     size_t count;
     bool ok;
 
-    if (!cgroup_open_doors(launch->plan->cgroup, fds + 1, &count, err))
+    if (!cgroup_open_doors(launch->plan->cgroup, fds, &count, err))
         return false;
-    ok = fd_send(launch->control, "", 1, fds, 1 + count, &why);
-    for (size_t i = 1; i <= count; i++)
+    ok = fd_send(launch->control, "", 1, fds, count, &why);
+    for (size_t i = 0; i < count; i++)
         fd_close(fds[i]);
     return ok || why_gone(launch, &why, err);
+}
+
+bool launch_guest(struct launch *launch, int guest_fd, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    return fd_send(launch->control, "", 1, &guest_fd, 1, &why) || why_gone(launch, &why, err);
 }
 
 bool launch_end(struct launch *launch, struct launch_result *ret, const struct wait *w,

@@ -1,10 +1,11 @@
 /*
  * launch - from a complete plan to a running guest: clone, namespaces, mounts, filters, exec.
  *
- * A launch has four steps, so that what the caller must do besides happens while the child works:
+ * A launch has five steps, so that what the caller must do besides happens while the child works:
  * launch_begin() clones, and the child makes its namespaces; launch_go() tells it that its skeleton
- * is there, and it mounts; launch_enter() has it enter its groups and become the guest, once it has
- * mounted (before that when it copies saved files); launch_end() waits for the exec.  Everything
+ * is there, and it mounts; launch_enter() has it enter its groups, once it has mounted (before that
+ * when it copies saved files); launch_guest() gives it the guest to become; launch_end() waits for
+ * the exec.  Everything
  * else that needs memory or names is prepared before the clone; the child makes async-signal-safe
  * calls only and reports {stage, errno} when it cannot go on.
  *
@@ -70,8 +71,11 @@ NODISCARD bool launch_begin(struct launch *launch, struct launcher *l,
 /** @skeleton: the lowest layer of the file system, an absolute path. */
 NODISCARD bool launch_go(struct launch *launch, const char *skeleton, struct error *err);
 
+/** The plan's groups are complete. */
+NODISCARD bool launch_enter(struct launch *launch, struct error *err);
+
 /** @guest_fd: the guest's program, a sealed memory file; borrowed. */
-NODISCARD bool launch_enter(struct launch *launch, int guest_fd, struct error *err);
+NODISCARD bool launch_guest(struct launch *launch, int guest_fd, struct error *err);
 
 /** ERR_UNSUPPORTED with the stage and the kernel's answer ("mount overlay on /usr: EPERM; …what to
  * do"), ERR_TIMEOUT; then launch_cancel() is still to be called. */

@@ -348,23 +348,34 @@ static void make_namespaces(const struct launch_child *child, struct helper *h)
 
 /* They are made while we mount.  What the guest and its programs use is counted from the exec on;
  * until then only our own code runs, and only copies of saved files may be large. */
-static void enter_groups(const struct launch_child *child, int *ret_guest_fd)
+static void enter_groups(const struct launch_child *child)
 {
-    int fds[1 + CGROUP_DOORS];
+    int fds[CGROUP_DOORS];
     size_t count = 0;
     char byte;
 
     if (fd_recv(child->control, &byte, 1, fds, ARRAY_LEN(fds), &count, NULL) <= 0)
         _exit(127);
-    /* Above what is arranged before the exec. */
-    *ret_guest_fd = count ? fcntl(fds[0], F_DUPFD_CLOEXEC, STREAM_FD + 1) : -1;
-    if (*ret_guest_fd < 0)
-        child_fail(child, "receive the guest", errno);
-    for (size_t i = 1; i < count; i++)
+    for (size_t i = 0; i < count; i++)
         if (write(fds[i], "0", 1) != 1)
             child_fail(child, "enter the cgroup", errno);
     if (unshare(CLONE_NEWCGROUP) < 0)
         child_fail(child, "make a cgroup namespace", errno);
+}
+
+/* Above what is arranged before the exec. */
+static int receive_guest(const struct launch_child *child)
+{
+    size_t count = 0;
+    int fd, high;
+    char byte;
+
+    if (fd_recv(child->control, &byte, 1, &fd, 1, &count, NULL) <= 0)
+        _exit(127);
+    high = count ? fcntl(fd, F_DUPFD_CLOEXEC, STREAM_FD + 1) : -1;
+    if (high < 0)
+        child_fail(child, "receive the guest", errno);
+    return high;
 }
 
 _Noreturn void launch_child(const struct launch_child *child)
@@ -399,15 +410,16 @@ _Noreturn void launch_child(const struct launch_child *child)
         child_fail(child, "open its own namespaces", errno);
     set_limits(child);
     if (plan->mounts->saved) /* what is copied is the sandbox's */
-        enter_groups(child, &guest_fd);
+        enter_groups(child);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
     if (!helper_pivoted(&helper))
         child_fail(child, "ask the helper", errno);
     if (!plan->mounts->saved)
-        enter_groups(child, &guest_fd);
+        enter_groups(child);
     if (!enter_network(&helper))
         child_fail(child, "make a network with a loopback interface", errno);
+    guest_fd = receive_guest(child);
     if (!arrange_descriptors(child))
         child_fail(child, "arrange the descriptors", errno);
     confine_and_exec(child, &helper, guest_fd, fds);

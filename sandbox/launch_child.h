@@ -23,8 +23,8 @@ struct launch_child {
 };
 
 /** What it waits for at `control`, before it mounts: the skeleton's path, with its NUL.  Then, with
- *  one byte, the guest's program, and descriptors to write "0" to, which takes it into its groups.
- */
+ *  one byte each: descriptors to write "0" to, which takes it into its groups; and the guest's
+ *  program. */
 #define LAUNCH_PATH_MAX 4096
 
 /** What the child tells over `control`: first this with the descriptors of enum launch_fd, then,

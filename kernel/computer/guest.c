@@ -207,6 +207,13 @@ static bool read_some(struct guest *g, int times)
     return true;
 }
 
+/* It takes nothing more, but may have said how things ended before. */
+static void end(struct guest *g)
+{
+    (void)read_some(g, READS_OF_A_BROKEN);
+    lose(g, "the guest ended the connection");
+}
+
 /* ---- on the loop ---- */
 
 static void on_poll(uv_poll_t *handle, int status, int events);
@@ -241,7 +248,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 
     guest_ref(g);
     if (status < 0) {
-        lose_errno(g, "watching the guest's stream", -status);
+        end(g); /* the socket has an error: what we sent last was not read */
     } else {
         if (events & UV_WRITABLE) {
             pthread_mutex_lock(&g->lock);
@@ -276,11 +283,8 @@ static void on_post(struct loop_post *post)
             if (rc)
                 lose_errno(g, "watching the guest's stream", -rc);
         }
-        if (!lost && broken) {
-            /* It takes nothing more, but may have said how things ended before. */
-            (void)read_some(g, READS_OF_A_BROKEN);
-            lose(g, "the guest ended the connection");
-        }
+        if (!lost && broken)
+            end(g);
         settle(g);
     }
     guest_unref(g);

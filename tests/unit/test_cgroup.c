@@ -228,6 +228,24 @@ static bool only_dead_is_dead(void *arg, const char *server)
     return strcmp(server, "dead") != 0;
 }
 
+static void age_group(const char *path)
+{
+    const struct timespec times[] = { { .tv_nsec = UTIME_OMIT },
+                                      { .tv_sec = clock_wall_ns() / CLOCK_NS_PER_S - 3700 } };
+    char full[400];
+
+    (void)snprintf(full, sizeof full, "%s/%s", fake.root, path);
+    assert_int_equal(utimensat(AT_FDCWD, full, times, 0), 0);
+}
+
+static void put_file(const char *path, const char *text)
+{
+    char full[400];
+
+    (void)snprintf(full, sizeof full, "%s/%s", fake.root, path);
+    put(AT_FDCWD, full, text);
+}
+
 static void sweeps_groups_of_dead_servers_only(void **state)
 {
     struct error err = ERROR_INIT;
@@ -239,11 +257,17 @@ static void sweeps_groups_of_dead_servers_only(void **state)
     make_group("memory/job/9/aios-dead-1");
     make_group("memory/job/9/aios-dead-22");
     make_group("memory/job/9/aios-alive-1");
+    make_group("memory/job/9/aios-alive-2"); /* empty, and old */
+    make_group("memory/job/9/aios-alive-3"); /* old, and somebody is in there */
     make_group("memory/job/9/aios-srv-1");
     make_group("memory/job/9/aios-dead-x");
     make_group("memory/job/9/other");
     make_group("pids/inner/aios-dead-1");
     make_group("freezer/aios-dead-22");
+    age_group("memory/job/9/aios-alive-2");
+    age_group("memory/job/9/aios-srv-1");
+    age_group("memory/job/9/aios-alive-3");
+    put_file("memory/job/9/aios-alive-3/cgroup.procs", "1\n");
     host = cgroup_host_new_at(SANDBOX_CGROUP_V1, "srv", &roots, &err);
     assert_ok(host, err);
     cgroup_sweep(host, only_dead_is_dead, &asked);
@@ -253,6 +277,8 @@ static void sweeps_groups_of_dead_servers_only(void **state)
     assert_false(exists("pids/inner/aios-dead-1"));
     assert_false(exists("freezer/aios-dead-22"));
     assert_true(exists("memory/job/9/aios-alive-1"));
+    assert_false(exists("memory/job/9/aios-alive-2"));
+    assert_true(exists("memory/job/9/aios-alive-3"));
     assert_true(exists("memory/job/9/aios-srv-1"));
     assert_true(exists("memory/job/9/aios-dead-x"));
     assert_true(exists("memory/job/9/other"));
@@ -293,6 +319,43 @@ static void survives_every_allocation_failure(void **state)
 }
 
 /* ---- this machine's own hierarchies ---- */
+
+static ino_t inode(int fd)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    return st.st_ino;
+}
+
+static void the_usual_places_are_those_of_the_list_of_mounts(void **state)
+{
+    static const struct cgroup_roots listed = {
+        .mountinfo = "/proc/self/mountinfo",
+        .self = "/proc/self/cgroup",
+    };
+    struct error err = ERROR_INIT;
+    CLEANUP(cgroup_host_freep)
+    struct cgroup_host *host = cgroup_host_new(SANDBOX_CGROUP_V1, "unittest", &err);
+    CLEANUP(cgroup_host_freep)
+    struct cgroup_host *same = cgroup_host_new_at(SANDBOX_CGROUP_V1, "unittest", &listed, NULL);
+    char *self = fd_read_file(AT_FDCWD, listed.self, 65536, NULL, NULL);
+
+    (void)state;
+    assert_int_equal(!host, !same);
+    for (size_t i = 0; host && i < CGROUP_CONTROLLER_COUNT; i++) {
+        const int a = host->v1.of[i], b = same->v1.of[i];
+
+        assert_int_equal(a < 0, b < 0);
+        if (a >= 0)
+            assert_int_equal(inode(host->v1.trees[a].base_fd), inode(same->v1.trees[b].base_fd));
+    }
+    assert_non_null(self);
+    assert_null(cgroup_usual_mounts("/tmp", self)); /* no such file system is there */
+    assert_null(cgroup_usual_mounts("/sys/fs/cgroup", "4:memory:/nowhere\n3:pids:/nowhere\n"));
+    assert_null(cgroup_usual_mounts("/sys/fs/cgroup", ""));
+    free(self);
+}
 
 /* A process that enters the groups of @g and waits there; it says through a pipe that it is in. */
 static pid_t start_inside(const struct cgroup *g)
@@ -361,6 +424,7 @@ int main(void)
         cmocka_unit_test_teardown(sweeps_groups_of_dead_servers_only, tear_down),
         cmocka_unit_test(refuses_names_that_would_not_parse),
         cmocka_unit_test_teardown(survives_every_allocation_failure, tear_down),
+        cmocka_unit_test(the_usual_places_are_those_of_the_list_of_mounts),
         cmocka_unit_test(v1_of_this_machine_holds_freezes_and_kills),
     };
 

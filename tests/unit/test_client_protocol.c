@@ -83,6 +83,52 @@ static void while_it_is_held_what_is_sent_waits(void **state)
     rig_stop(&rig);
 }
 
+static struct mark standing, go;
+
+static void stand_still(void *arg)
+{
+    (void)arg;
+    mark_hit(&standing);
+    mark_wait(&go, 1);
+}
+
+static bool do_stand_still(void *arg, struct error *err)
+{
+    (void)err;
+    on_loop(((struct rig *)arg)->lt.loop, stand_still, NULL);
+    return true;
+}
+
+/* The socket has an error then, which must not hide what is still to be read from it. */
+static void what_was_said_before_an_end_with_something_unread_is_heard(void **state)
+{
+    struct async first = { .ok = false }, second = { .ok = false }, still = { .ok = false };
+    struct pollfd unread = { .events = POLLIN };
+    struct rig rig;
+    uint8_t answer[12] = { 0 };
+    (void)state;
+
+    standing = go = (struct mark)MARK_INIT;
+    rig_start(&rig);
+    unread.fd = rig.f.fd;
+    async_start(&first, do_ping, &rig);
+    fake_expect(&rig.f, WIRE_PING);
+    memcpy(answer + 4, rig.f.payload, 8);
+    async_start(&second, do_ping, &rig);
+    assert_int_equal(poll(&unread, 1, FAKE_PATIENCE_MS), 1);
+    async_start(&still, do_stand_still, &rig);
+    mark_wait(&standing, 1);
+    assert_true(fake_send(&rig.f, rig.f.h.channel, WIRE_REPLY, 0, answer, sizeof answer));
+    fd_close(fd_steal(&rig.f.fd));
+    mark_hit(&go);
+    assert_true(async_join(&still));
+    assert_ok(async_join(&first), first.err);
+    assert_false(async_join(&second));
+    assert_code(second.err, ERR_LOST);
+    assert_contains(second.err.text, "the guest ended the connection");
+    rig_stop(&rig);
+}
+
 /* Else nobody would ever be heard again. */
 static void a_hold_that_is_refused_holds_nothing(void **state)
 {
@@ -253,6 +299,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(while_it_is_held_what_is_sent_waits),
+        cmocka_unit_test(what_was_said_before_an_end_with_something_unread_is_heard),
         cmocka_unit_test(a_hold_that_is_refused_holds_nothing),
         cmocka_unit_test(what_does_not_begin_with_hello_is_lost),
         cmocka_unit_test(what_breaks_the_protocol_is_lost),
