@@ -7,7 +7,9 @@
  * the policy needs what libseccomp's rules cannot say: "refuse these values and allow the rest" of
  * one argument, several conditions on one argument, an error for refused arguments that is
  * not the error for unknown calls.  The shape: architecture, x32, a binary search over ranges of
- * numbers that share a verdict, then one block of comparisons for each conditional call.
+ * numbers that share a verdict, then one block of comparisons for each conditional call.  What one
+ * comparison decides it jumps to; verdicts are shared, since the kernel takes the longer to compile
+ * the program the longer that is.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -43,8 +45,22 @@ struct leaf {
     size_t block;     /* the group whose rules decide */
 };
 
+/** Where one ends: as in struct leaf. */
+struct target {
+    uint32_t verdict;
+    size_t block;
+};
+
+/** One branch of a comparison, which cannot go far. */
+struct branch {
+    size_t at;
+    bool when_true;
+    struct target to;
+};
+
+/** A jump that waits for its block. */
 struct fixup {
-    size_t at; /* a jump that waits for the block's address */
+    size_t at;
     size_t block;
 };
 
@@ -54,6 +70,8 @@ static struct leaf leaves[2 * CALLS_MAX];
 static size_t leaf_count;
 static struct sock_filter program[PROGRAM_MAX];
 static size_t program_len;
+static struct branch open_branches[PROGRAM_MAX];
+static size_t open_count;
 static struct fixup fixups[CALLS_MAX];
 static size_t fixup_count;
 
@@ -186,20 +204,56 @@ static void emit_return(uint32_t verdict)
     (void)emit(BPF_RET | BPF_K, verdict);
 }
 
+static void leave(size_t at, bool when_true, struct target to)
+{
+    open_branches[open_count++] = (struct branch){ at, when_true, to };
+}
+
+static bool same(struct target a, struct target b)
+{
+    return a.block == b.block && (a.block != NO_BLOCK || a.verdict == b.verdict);
+}
+
+/** Here nothing comes by itself: one instruction for each end that branches are open to. */
+static void close_branches(void)
+{
+    while (open_count) {
+        const struct target to = open_branches[0].to;
+        size_t left = 0;
+
+        for (size_t i = 0; i < open_count; i++) {
+            if (same(open_branches[i].to, to))
+                land(open_branches[i].at, open_branches[i].when_true);
+            else
+                open_branches[left++] = open_branches[i];
+        }
+        open_count = left;
+        if (to.block == NO_BLOCK)
+            emit_return(to.verdict);
+        else
+            fixups[fixup_count++] = (struct fixup){ emit(BPF_JMP | BPF_JA, 0), to.block };
+    }
+}
+
+static void emit_search(size_t low, size_t high);
+
+static void emit_half(size_t jump, bool when_true, size_t low, size_t high)
+{
+    if (high - low == 1) {
+        leave(jump, when_true, (struct target){ leaves[low].verdict, leaves[low].block });
+        return;
+    }
+    land(jump, when_true);
+    emit_search(low, high);
+}
+
 static void emit_search(size_t low, size_t high)
 {
-    size_t mid = low + (high - low) / 2, jump;
+    size_t mid = low + (high - low) / 2;
+    size_t jump = emit(BPF_JMP | BPF_JGE | BPF_K, leaves[mid].first);
 
-    if (high - low > 1) {
-        jump = emit(BPF_JMP | BPF_JGE | BPF_K, leaves[mid].first);
-        emit_search(low, mid);
-        land(jump, true);
-        emit_search(mid, high);
-    } else if (leaves[low].block == NO_BLOCK) {
-        emit_return(leaves[low].verdict);
-    } else {
-        fixups[fixup_count++] = (struct fixup){ emit(BPF_JMP | BPF_JA, 0), leaves[low].block };
-    }
+    emit_half(jump, false, low, mid);
+    emit_half(jump, true, mid, high);
 }
 
 static uint32_t low_half_of(uint32_t arg)
@@ -248,11 +302,20 @@ static void emit_block(const struct policy_group *group)
         for (size_t t = 0; t < POLICY_TESTS_MAX; t++)
             if (rule->tests[t].op != POLICY_ALWAYS)
                 count += emit_test(&rule->tests[t], misses + count, when + count);
-        emit_return(verdict_of(rule->action, rule->error));
-        for (size_t m = 0; m < count; m++)
-            land(misses[m], when[m]);
+        if (count == 0)
+            die("a rule of %.40s has no test", group->calls);
+        leave(misses[count - 1], !when[count - 1],
+              (struct target){ verdict_of(rule->action, rule->error), NO_BLOCK });
+        for (size_t m = 0; m < count; m++) {
+            if (r + 1 < group->rule_count)
+                land(misses[m], when[m]);
+            else
+                leave(misses[m], when[m],
+                      (struct target){ verdict_of(group->action, group->error), NO_BLOCK });
+        }
     }
-    emit_return(verdict_of(group->action, group->error));
+    if (program_len - open_branches[0].at > UINT8_MAX / 2)
+        close_branches();
 }
 
 static void make_program(void)
@@ -273,7 +336,10 @@ static void make_program(void)
         program[jump].jt = 1;
         emit_return(SECCOMP_RET_KILL_PROCESS);
     }
+    if (leaf_count < 2)
+        die("the table says the same of all calls");
     emit_search(0, leaf_count);
+    close_branches();
     for (size_t g = 0; g < policy_group_count; g++) {
         size_t start = program_len;
 
@@ -284,6 +350,7 @@ static void make_program(void)
             if (fixups[f].block == g)
                 program[fixups[f].at].k = (uint32_t)(start - fixups[f].at - 1);
     }
+    close_branches();
 }
 
 /* ---- the files ---- */

@@ -2,7 +2,7 @@
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import http from 'node:http';
-import { alive, buildImages, connectV1, descendants, eventually, home, PATIENCE, PLACE, placed, placedConfig,
+import { alive, buildImages, connectV1, descendants, eventually, home, PART, PATIENCE, PLACE, placed, placedConfig,
   placedHome, textOf } from './support.mjs';
 
 const SITE = `
@@ -131,7 +131,7 @@ const withSite = async (body) => {
   }
 };
 const none = () => {};
-const test_ = PLACE === 'vm' ? none : test;
+const test_ = PART ? none : test;
 // What is the same wherever the same Chromium runs is tried in one place.
 const testHere = PLACE ? none : test;
 before(() => { if (PLACE) buildImages('desktop'); }, { timeout: 3000000 });

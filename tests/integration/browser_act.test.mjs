@@ -1,7 +1,7 @@
 // browser_snapshot and browser_act on pages that make it hard.
 import test, { before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { buildImages, good, PLACE, placed, placedConfig, placedHome, Raw, textOf } from './support.mjs';
+import { buildImages, good, PART, PLACE, placed, placedConfig, placedHome, Raw, textOf } from './support.mjs';
 import { program, input } from './browser_site.mjs';
 
 const PORT = 8731; // in a computer of its own
@@ -48,7 +48,7 @@ before(async () => {
 after(async () => { await raw?.close(); });
 
 // In a virtual machine each of them takes a minute or so: what is done to a form is enough.
-const test_ = PLACE === 'vm' ? () => {} : test;
+const test_ = PART ? () => {} : test;
 
 test_('an outline has what is to be seen, and nothing else', async () => {
   await go('/');

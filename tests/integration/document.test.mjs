@@ -4,7 +4,7 @@ import { before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import http from 'node:http';
-import { buildImages, good, home, output, PATIENCE, PLACE, placed, placedConfig, placedHome, textOf, withV1 } from './support.mjs';
+import { buildImages, good, home, output, PART, PATIENCE, PLACE, placed, placedConfig, placedHome, textOf, withV1 } from './support.mjs';
 
 // A loopback address that NO_PROXY does not name, so that programs take the proxy to it.
 const HOST = '127.0.0.2';
@@ -36,7 +36,7 @@ const withDocuments = (body, { make = '', create = {}, timeout = 110000 } = {}) 
 // In a virtual machine a program takes twenty times as long: one document is written, converted,
 // shown and edited there, and those of each kind are read once.
 const none = () => {};
-const test_ = PLACE === 'vm' ? none : test;
+const test_ = PART ? none : test;
 // What no program of an image has a part in is tried in one place.
 const testHere = PLACE ? none : test;
 before(() => { if (PLACE) buildImages('desktop', 'base'); }, { timeout: 3000000 });

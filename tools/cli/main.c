@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "tools/cli/cli.h"
 
@@ -54,9 +55,12 @@ int cli_version(int argc, char **argv)
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
+    size_t seed = 0;
 
-    /* Before the first thread: the hash seed must not be chosen by two at once. */
-    json_object_seed(0);
+    /* Before the first thread: the hash seed must not be chosen by two at once.  jansson would open
+     * a device for it, which takes longer; 0 is left to it. */
+    (void)!getrandom(&seed, sizeof seed, 0);
+    json_object_seed(seed);
     (void)signal(SIGPIPE, SIG_IGN);
     if (!name) {
         usage(stderr);
