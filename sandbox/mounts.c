@@ -68,36 +68,35 @@ static void put_number(struct text *t, uint64_t n)
     put(t, digits + at);
 }
 
-/* A folder's name through this process's own descriptors: returns the one, which stays open until
- * exec, or -1. */
-static int put_folder(struct text *t, const char *path)
+/* A folder's name through this process's own descriptors; *ret_fd stays open until exec. */
+static bool put_folder(struct text *t, const char *path, int *ret_fd)
 {
-    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
+    *ret_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (*ret_fd < 0)
+        return false;
     put(t, "/proc/self/fd/");
-    put_number(t, fd < 0 ? 0 : (uint64_t)fd);
-    return fd;
+    put_number(t, (uint64_t)*ret_fd);
+    return true;
 }
 
 static bool put_layers(struct text *t, const struct mounts_plan *plan, const char *skeleton,
                        struct mounts_fault *ret_fault)
 {
     static const char failed[] = "open the layers of the file system";
-    int usr;
+    int fd;
 
     put(t, "lowerdir=");
     for (size_t i = 0; i < plan->lower_count; i++) {
-        if (put_folder(t, plan->lower[i]) < 0)
+        if (!put_folder(t, plan->lower[i], &fd))
             return fault(ret_fault, failed);
         put(t, ":");
     }
-    if (put_folder(t, skeleton) < 0)
+    if (!put_folder(t, skeleton, &fd))
         return fault(ret_fault, failed);
     put(t, ":");
-    usr = put_folder(t, plan->usr);
-    if (usr < 0)
+    if (!put_folder(t, plan->usr, &fd))
         return fault(ret_fault, failed);
-    if (faccessat(usr, MOUNTS_ROOT, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (faccessat(fd, MOUNTS_ROOT, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
         errno = EEXIST; /* it would be seen in / */
         return fault(ret_fault, "lay out / below /usr/" MOUNTS_ROOT "; give that another name");
     }
