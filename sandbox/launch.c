@@ -266,6 +266,24 @@ static bool child_fault(const struct launch_message *message, struct error *err)
                      advice);
 }
 
+/* What the child says, with room for its descriptors (@fds may be NULL).  One that ends with
+ * something of ours unread leaves an error to be read before what it said last. */
+static ssize_t hear(const struct launch *launch, struct launch_message *ret, int *fds,
+                    size_t *ret_count, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    size_t most = fds ? LAUNCH_FD_COUNT : 0;
+    ssize_t n = fd_recv(launch->control, ret, sizeof *ret, fds, most, ret_count, &why);
+
+    if (n < 0 && why.os_errno == ECONNRESET) {
+        error_clear(&why);
+        n = fd_recv(launch->control, ret, sizeof *ret, fds, most, ret_count, &why);
+    }
+    if (n < 0 && err)
+        *err = why;
+    return n;
+}
+
 /* The child's report with its descriptors, then the end of file that a successful exec is. */
 static bool await_guest(const struct launch *launch, int fds[LAUNCH_FD_COUNT], const struct wait *w,
                         struct error *err)
@@ -276,7 +294,7 @@ static bool await_guest(const struct launch *launch, int fds[LAUNCH_FD_COUNT], c
 
     if (!wait_readable(launch, w, err))
         return false;
-    n = fd_recv(launch->control, &message, sizeof message, fds, LAUNCH_FD_COUNT, &fd_count, err);
+    n = hear(launch, &message, fds, &fd_count, err);
     if (n < 0)
         return false;
     if (n != (ssize_t)sizeof message)
@@ -289,13 +307,11 @@ static bool await_guest(const struct launch *launch, int fds[LAUNCH_FD_COUNT], c
         return error_set(err, ERR_LIMIT, "too many open files to set up a sandbox");
     }
     if (wait_readable(launch, w, err)) {
-        n = recv(launch->control, &message, sizeof message, 0);
+        n = hear(launch, &message, NULL, NULL, err);
         if (n == 0)
             return true;
         if (n == (ssize_t)sizeof message)
             (void)child_fault(&message, err);
-        else
-            error_set_errno(err, errno, "hear from the sandbox");
     }
     for (size_t i = 0; i < LAUNCH_FD_COUNT; i++)
         fd_close(fds[i]);
@@ -365,9 +381,11 @@ static bool why_gone(const struct launch *launch, const struct error *why, struc
 {
     struct launch_message message;
 
-    if (recv(launch->control, &message, sizeof message, MSG_DONTWAIT) == (ssize_t)sizeof message &&
-        message.what)
-        return child_fault(&message, err);
+    for (int i = 0; i < 2; i++) /* the error, and then what it said: see hear() */
+        if (recv(launch->control, &message, sizeof message, MSG_DONTWAIT) ==
+                (ssize_t)sizeof message &&
+            message.what)
+            return child_fault(&message, err);
     if (err)
         *err = *why;
     return false;

@@ -60,8 +60,12 @@ static void an_image_with_the_folder_of_our_root_is_refused(void **state)
 
     (void)snprintf(path, sizeof path, "%s/tree/usr/.aios", home);
     assert_int_equal(mkdir(path, 0755), 0);
-    assert_null(try_make(world.b, &spec, NULL, &err));
-    assert_contains(err.text, "/usr/.aios; give that another name");
+    /* Whether the child says so before it has been told all or after that. */
+    for (int i = 0; i < 50; i++) {
+        assert_null(try_make(world.b, &spec, NULL, &err));
+        assert_contains(err.text, "/usr/.aios; give that another name");
+        error_clear(&err);
+    }
     assert_int_equal(rmdir(path), 0);
     computer_unref(make(&spec, NULL));
 }
