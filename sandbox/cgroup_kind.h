@@ -145,8 +145,8 @@ struct cgroup_mount {
 void cgroup_mounts_each(const char *mountinfo,
                         bool (*fn)(void *arg, const struct cgroup_mount *mount), void *arg);
 
-/** What mountinfo says of the hierarchies, found without it, where they lie below @folder as they
- * do on nearly every machine: listing all mounts takes the kernel longer than all else here.
+/** What mountinfo says of the hierarchies, found without it where they lie below @folder as on
+ *  nearly every machine: listing all mounts takes the kernel longer than all else here.
  *  @self_text: ours in /proc/self/cgroup.  For free(); NULL when it is not so, or out of memory. */
 char *cgroup_usual_mounts(const char *folder, const char *self_text);
 

@@ -5,9 +5,8 @@
  * launch_begin() clones, and the child makes its namespaces; launch_go() tells it that its skeleton
  * is there, and it mounts; launch_enter() has it enter its groups, once it has mounted (before that
  * when it copies saved files); launch_guest() gives it the guest to become; launch_end() waits for
- * the exec.  Everything
- * else that needs memory or names is prepared before the clone; the child makes async-signal-safe
- * calls only and reports {stage, errno} when it cannot go on.
+ * the exec.  Everything else that needs memory or names is prepared before the clone; the child
+ * makes async-signal-safe calls only and reports {stage, errno} when it cannot go on.
  *
  * The parent-death signal of a child follows the thread that cloned it, which must therefore live
  * as long as the back end: that of the loop when it is the one that asks, otherwise the launcher,

@@ -340,8 +340,18 @@ static void the_usual_places_are_those_of_the_list_of_mounts(void **state)
     CLEANUP(cgroup_host_freep)
     struct cgroup_host *same = cgroup_host_new_at(SANDBOX_CGROUP_V1, "unittest", &listed, NULL);
     char *self = fd_read_file(AT_FDCWD, listed.self, 65536, NULL, NULL);
+    char *mounts = fd_read_file(AT_FDCWD, listed.mountinfo, 1 << 20, NULL, NULL), *usual;
 
     (void)state;
+    assert_non_null(self);
+    assert_non_null(mounts);
+    usual = cgroup_usual_mounts("/sys/fs/cgroup", self);
+    if (strstr(mounts, " / /sys/fs/cgroup/memory ") && strstr(mounts, " / /sys/fs/cgroup/pids ")) {
+        assert_non_null(usual);
+        assert_contains(usual, " / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+    }
+    free(usual);
+    free(mounts);
     assert_int_equal(!host, !same);
     for (size_t i = 0; host && i < CGROUP_CONTROLLER_COUNT; i++) {
         const int a = host->v1.of[i], b = same->v1.of[i];
@@ -350,7 +360,6 @@ static void the_usual_places_are_those_of_the_list_of_mounts(void **state)
         if (a >= 0)
             assert_int_equal(inode(host->v1.trees[a].base_fd), inode(same->v1.trees[b].base_fd));
     }
-    assert_non_null(self);
     assert_null(cgroup_usual_mounts("/tmp", self)); /* no such file system is there */
     assert_null(cgroup_usual_mounts("/sys/fs/cgroup", "4:memory:/nowhere\n3:pids:/nowhere\n"));
     assert_null(cgroup_usual_mounts("/sys/fs/cgroup", ""));
