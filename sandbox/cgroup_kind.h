@@ -99,7 +99,7 @@ struct cgroup {
 
 #define CGROUP_NO_DOOR (-2)
 
-/** Is the group @name below @dirfd nobody's any more? */
+/** Is the group @name nobody's any more?  @dirfd: where the pids controller counts it. */
 typedef bool cgroup_orphan_fn(void *arg, int dirfd, const char *name);
 
 struct cgroup_kind {
@@ -178,7 +178,8 @@ unsigned cgroup_kill_all(int dirfd, const char *group);
 /** Up to @max names of folders below @dirfd that begin with "aios-"; the count. */
 size_t cgroup_names(int dirfd, char (*names)[CGROUP_NAME_SIZE], size_t max);
 
-/** It is an hour old at least, and nobody is in it. */
+/** It is an hour old at least, and nobody is in it, of whatever pid namespace: @dirfd is where the
+ *  pids controller counts. */
 bool cgroup_abandoned(int dirfd, const char *group);
 
 /** Wait a little, longer each time; false once the deadline has passed. */

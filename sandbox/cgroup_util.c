@@ -320,12 +320,12 @@ size_t cgroup_names(int dirfd, char (*names)[CGROUP_NAME_SIZE], size_t max)
 
 bool cgroup_abandoned(int dirfd, const char *group)
 {
-    char procs[16];
+    char count[16];
     struct stat st;
 
     return fstatat(dirfd, group, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
            clock_wall_ns() / CLOCK_NS_PER_S - st.st_mtim.tv_sec >= 3600 &&
-           cgroup_read(dirfd, group, "cgroup.procs", procs, sizeof procs) && !*procs;
+           cgroup_read(dirfd, group, "pids.current", count, sizeof count) && !strcmp(count, "0\n");
 }
 
 bool cgroup_pause(int64_t deadline_ns, unsigned *attempt)

@@ -329,11 +329,11 @@ static void v1_strikes(struct cgroup *g, struct computer_strikes *ret)
 static void v1_sweep(struct cgroup_host *host, cgroup_orphan_fn *orphan, void *arg)
 {
     char(*names)[CGROUP_NAME_SIZE] = malloc(SWEEP_MAX * sizeof *names);
-    int base = tree_of(host, CGROUP_MEMORY)->base_fd;
-    size_t count = names ? cgroup_names(base, names, SWEEP_MAX) : 0;
+    int memory = tree_of(host, CGROUP_MEMORY)->base_fd, pids = tree_of(host, CGROUP_PIDS)->base_fd;
+    size_t count = names ? cgroup_names(memory, names, SWEEP_MAX) : 0;
 
     for (size_t i = 0; i < count; i++)
-        if (orphan(arg, base, names[i]))
+        if (orphan(arg, pids, names[i]))
             remove_all(host, ~0u, names[i]);
     free(names);
 }

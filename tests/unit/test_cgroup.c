@@ -264,10 +264,16 @@ static void sweeps_groups_of_dead_servers_only(void **state)
     make_group("memory/job/9/other");
     make_group("pids/inner/aios-dead-1");
     make_group("freezer/aios-dead-22");
-    age_group("memory/job/9/aios-alive-2");
-    age_group("memory/job/9/aios-srv-1");
-    age_group("memory/job/9/aios-alive-3");
-    put_file("memory/job/9/aios-alive-3/cgroup.procs", "1\n");
+    make_group("pids/inner/aios-alive-1");
+    make_group("pids/inner/aios-alive-2");
+    make_group("pids/inner/aios-alive-3"); /* seven, as the files say */
+    make_group("pids/inner/aios-srv-1");
+    put_file("pids/inner/aios-alive-1/pids.current", "0\n"); /* but it is young */
+    put_file("pids/inner/aios-alive-2/pids.current", "0\n");
+    put_file("pids/inner/aios-srv-1/pids.current", "0\n");
+    age_group("pids/inner/aios-alive-2");
+    age_group("pids/inner/aios-alive-3");
+    age_group("pids/inner/aios-srv-1");
     host = cgroup_host_new_at(SANDBOX_CGROUP_V1, "srv", &roots, &err);
     assert_ok(host, err);
     cgroup_sweep(host, only_dead_is_dead, &asked);
