@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -304,27 +305,75 @@ static struct mounts_plan *make_plan(const struct backend *b, const struct box *
     return plan;
 }
 
+/** The computer's groups, if they are not there yet; @plan tells the child of them. */
+static bool make_group(struct box *box, const struct cgroup_limits *limits,
+                       struct launch_plan *plan, struct error *err)
+{
+    struct backend *b = box->b;
+
+    if (!box->group && backend_join(b, err))
+        box->group = cgroup_begin(b->groups, limits, err);
+    if (!box->group)
+        return false;
+    plan->cgroup = box->group;
+    plan->resource_limits = cgroup_host_mode(b->groups) == SANDBOX_CGROUP_NONE;
+    (void)sched_yield(); /* the child's helper may be there by now, see launch_go() */
+    return true;
+}
+
+static bool is_right(struct box *box, const struct skeleton *recalled, struct error *err)
+{
+    const char *now = backend_skeleton(box->b, "/", err);
+
+    return now && strcmp(now, skeleton_path(recalled)) == 0;
+}
+
 /** What the child waits for is made while it makes its namespaces; what need not be done before it
- *  goes on is done while it mounts. */
-static bool launch(struct box *box, const struct launch_plan *plan,
-                   const struct cgroup_limits *limits, const struct wait *w, struct error *err)
+ *  goes on is done while it mounts.  @recalled may be NULL. */
+static bool launch_with(struct box *box, struct launch_plan *plan,
+                        const struct cgroup_limits *limits, const struct skeleton *recalled,
+                        const struct wait *w, struct error *err)
 {
     struct backend *b = box->b;
     struct launch launch;
     const char *skeleton;
 
+    if (!cgroup_may_come_late(b->cgroup_mode) && !make_group(box, limits, plan, err))
+        return false;
     if (!launch_begin(&launch, b->launcher, plan, err))
         return false;
-    skeleton = backend_skeleton(b, box->root ? box->root : "/", err);
-    if (skeleton && launch_go(&launch, skeleton, err) && cgroup_complete(box->group, limits, err) &&
-        launch_enter(&launch, err) && backend_complete(b, err) &&
-        launch_guest(&launch, b->guest_fd, err)) {
+    skeleton =
+        recalled ? skeleton_path(recalled) : backend_skeleton(b, box->root ? box->root : "/", err);
+    if (skeleton && launch_go(&launch, skeleton, err) && make_group(box, limits, plan, err) &&
+        cgroup_complete(box->group, limits, err) && launch_enter(&launch, err) &&
+        backend_complete(b, err) && launch_guest(&launch, b->guest_fd, err) &&
+        (!recalled || is_right(box, recalled, err))) {
         backend_sweep(b);
         if (launch_end(&launch, &box->run, w, err))
             return true;
     }
     launch_cancel(&launch);
     return false;
+}
+
+/** A computer for one program is in a hurry: it mounts what was right the last time, and whether
+ *  that is right is looked at meanwhile.  If not, it begins anew. */
+static bool launch(struct box *box, struct launch_plan *plan, const struct cgroup_limits *limits,
+                   const struct wait *w, struct error *err)
+{
+    struct backend *b = box->b;
+    CLEANUP(skeleton_freep) struct skeleton *recalled = NULL;
+
+    if (limits->brief && !box->root)
+        recalled = skeleton_recall(b->cache_dir, "/", b->host_uid, b->host_gid);
+    if (launch_with(box, plan, limits, recalled, w, err))
+        return true;
+    if (!recalled || is_right(box, recalled, NULL))
+        return false;
+    cgroup_free(box->group);
+    box->group = plan->cgroup = NULL;
+    error_clear(err);
+    return launch_with(box, plan, limits, NULL, w, err);
 }
 
 static bool start(struct box *box, const struct computer_spec *spec, const struct wait *w,
@@ -338,7 +387,6 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     struct mounts_plan *mounts = make_plan(b, box, spec, err);
     struct layer_tree tree;
     struct launch_plan plan = {
-        .cgroup_host = b->groups,
         .mounts = mounts,
         .host_uid = b->host_uid,
         .host_gid = b->host_gid,
@@ -352,9 +400,7 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
     if (mounts->alone && box->hold.count)
         mounts->saved = checkpoint_open(&box->hold, &tree, spec->disk_bytes, err);
     if (!mounts->alone || !box->hold.count || mounts->saved)
-        box->group = cgroup_begin(b->groups, &limits, err);
-    plan.cgroup = box->group;
-    box->launched = box->group && launch(box, &plan, &limits, w, err);
+        box->launched = launch(box, &plan, &limits, w, err);
     checkpoint_close(mounts->saved, &tree);
     /* What was copied is the computer's own. */
     if (mounts->saved)
@@ -375,6 +421,13 @@ static bool start(struct box *box, const struct computer_spec *spec, const struc
         return false;
     box->run.stream = -1;
     return true;
+}
+
+/** Keep what it begins with from being removed. */
+static bool hold(struct box *box, const char *checkpoint, struct error *err)
+{
+    return !checkpoint || (backend_join(box->b, err) &&
+                           checkpoint_hold(box->b->checkpoints, checkpoint, &box->hold, err));
 }
 
 static bool find_image(struct box *box, const char *image, struct error *err)
@@ -417,8 +470,7 @@ struct computer *box_make(struct backend *b, const struct computer_spec *spec,
         free(box);
         return NULL;
     }
-    if (!find_image(box, spec->image, err) ||
-        (checkpoint && !checkpoint_hold(b->checkpoints, checkpoint, &box->hold, err)) ||
+    if (!find_image(box, spec->image, err) || !hold(box, checkpoint, err) ||
         !start(box, spec, w, err)) {
         release(box);
         computer_fini(&box->base);

@@ -48,11 +48,11 @@ struct backend {
     char *state_dir, *runtime_dir, *cache_dir;
     char *stage; /* an empty folder to mount on */
     struct spec_defaults defaults;
+    struct launcher *launcher;
+    /* From here on: only once a child is busy, where that is possible. */
     struct server_lock *lock;
     struct cgroup_host *groups;
     struct checkpoints *checkpoints;
-    struct launcher *launcher;
-    /* From here on: only once a child is busy. */
     int guest_fd;
     struct notify *notify;
     struct backend_root roots[BACKEND_ROOTS];
@@ -63,6 +63,9 @@ struct backend {
 /** The root file system's lowest layer, found or made, for the host's /usr or the image in the
  *  folder @root; NULL on failure. */
 NODISCARD const char *backend_skeleton(struct backend *b, const char *root, struct error *err);
+
+/** Make what only the groups and the checkpoints need: the server's place among others. */
+NODISCARD bool backend_join(struct backend *b, struct error *err);
 
 /** Make what a child needs only once it has mounted: the guest's memory file, the notifier. */
 NODISCARD bool backend_complete(struct backend *b, struct error *err);

@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "kernel/base/clock.h"
@@ -127,6 +129,16 @@ const char *cgroup_host_describe(const struct cgroup_host *host)
 enum sandbox_cgroup_mode cgroup_host_mode(const struct cgroup_host *host)
 {
     return host->kind->mode;
+}
+
+/* A controller is in one hierarchy only: where version 1 has memory, version 2 is of no use. */
+bool cgroup_may_come_late(enum sandbox_cgroup_mode mode)
+{
+    struct statfs fs;
+
+    if (mode != SANDBOX_CGROUP_AUTO)
+        return mode != SANDBOX_CGROUP_V2;
+    return statfs("/sys/fs/cgroup/memory", &fs) == 0 && fs.f_type == CGROUP_SUPER_MAGIC;
 }
 
 bool cgroup_host_check(const struct cgroup_host *host, const struct cgroup_limits *limits,

@@ -45,6 +45,10 @@ DEFINE_CLEANUP(struct cgroup_host, cgroup_host_free)
 const char *cgroup_host_describe(const struct cgroup_host *host);
 enum sandbox_cgroup_mode cgroup_host_mode(const struct cgroup_host *host);
 
+/** True when a process may be cloned before it is known which groups it is to enter, since none of
+ *  them is one to be cloned into.  Cheap; false also where that is not sure. */
+bool cgroup_may_come_late(enum sandbox_cgroup_mode mode);
+
 /** In two steps: the first makes what a clone needs, the second, while the child is busy with
  *  something else, what it enters.  @limits are the same. */
 NODISCARD struct cgroup *cgroup_begin(struct cgroup_host *host, const struct cgroup_limits *limits,

@@ -24,14 +24,15 @@ static long running(void)
 void elsewhere_look(struct elsewhere *e)
 {
     e->cpus = sched_getaffinity(0, sizeof e->usual, &e->usual) == 0 ? CPU_COUNT(&e->usual) : 0;
+    e->others = e->cpus > 1 ? running() - 1 : 0;
 }
 
-void elsewhere_put(const struct elsewhere *e, pid_t pid, int ours)
+void elsewhere_put(const struct elsewhere *e, pid_t pid)
 {
     int here = sched_getcpu();
     cpu_set_t others;
 
-    if (e->cpus < 2 || here < 0 || here >= CPU_SETSIZE || running() > (long)ours + e->cpus - 2)
+    if (e->cpus < 2 || here < 0 || here >= CPU_SETSIZE || e->others > e->cpus - 2)
         return;
     others = e->usual;
     CPU_CLR((size_t)here, &others);

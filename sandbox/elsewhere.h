@@ -18,14 +18,15 @@
 struct elsewhere {
     cpu_set_t usual; /* where the caller may run */
     int cpus;        /* how many these are; 0: not known */
+    long others;     /* how many others run just now */
 };
 
-/** Fills `e` with where the caller may run: before the clone, so that the child has it, too. */
+/** Fills `e`, for the caller and what it is about to clone: before the clone, so that the child has
+ *  it, too. */
 void elsewhere_look(struct elsewhere *e);
 
-/** Keeps `pid`, which has just been cloned, off the processor that runs the caller.  `ours`: how
- *  many processes work at this now, those two included. */
-void elsewhere_put(const struct elsewhere *e, pid_t pid, int ours);
+/** Keeps `pid`, which has just been cloned, off the processor that runs the caller. */
+void elsewhere_put(const struct elsewhere *e, pid_t pid);
 
 /** Ends that; 0 is the caller.  The two processes see to it that it comes after elsewhere_put(). */
 void elsewhere_end(const struct elsewhere *e, pid_t pid);

@@ -53,7 +53,7 @@ struct launcher {
 
 static long clone_child(const struct launch_plan *plan, int *ret_pidfd)
 {
-    int cgroup_fd = cgroup_clone_fd(plan->cgroup);
+    int cgroup_fd = plan->cgroup ? cgroup_clone_fd(plan->cgroup) : -1;
     struct clone_args args;
 
     if (cgroup_fd < 0)
@@ -66,6 +66,8 @@ static long clone_child(const struct launch_plan *plan, int *ret_pidfd)
     return syscall(SYS_clone3, &args, sizeof args);
 }
 
+/* All signals are blocked: the child must run none of our handlers, and the guest blocks them, too.
+ */
 static void run_job(struct launch_job *job)
 {
     long pid = clone_child(job->child->plan, &job->pidfd);
@@ -194,15 +196,20 @@ static bool hand_to_launcher(struct launcher *l, struct launch_job *job, struct 
 static bool clone_somewhere(struct launcher *l, struct launch_job *job, struct error *err)
 {
     if (loop_is_owner(l->loop)) {
+        sigset_t all, old;
+
         if (!l->bare)
             drop_groups(l);
         l->bare = true;
+        sigfillset(&all);
+        (void)pthread_sigmask(SIG_SETMASK, &all, &old);
         run_job(job);
+        (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     } else if (!hand_to_launcher(l, job, err)) {
         return false;
     }
     if (job->ok) {
-        elsewhere_put(&job->child->elsewhere, job->pid, 2);
+        elsewhere_put(&job->child->elsewhere, job->pid);
         return true;
     }
     if (err)
@@ -355,7 +362,6 @@ bool launch_begin(struct launch *launch, struct launcher *l, const struct launch
     child.parent_ends[1] = stream[0];
     child.root_server = l->root;
     child.landlock_abi = l->landlock_abi;
-    child.limit_pids = cgroup_host_mode(plan->cgroup_host) == SANDBOX_CGROUP_NONE;
     elsewhere_look(&child.elsewhere);
     ok = clone_somewhere(l, &job, err);
     fd_close(control[1]);
@@ -368,6 +374,7 @@ bool launch_begin(struct launch *launch, struct launcher *l, const struct launch
     *launch = (struct launch){
         .launcher = l,
         .plan = plan,
+        .grouped = plan->cgroup != NULL,
         .pid = job.pid,
         .pidfd = job.pidfd,
         .control = control[0],
@@ -408,14 +415,18 @@ bool launch_go(struct launch *launch, const char *skeleton, struct error *err)
 
 bool launch_enter(struct launch *launch, struct error *err)
 {
+    const char how = launch->plan->resource_limits ? LAUNCH_LIMITED : LAUNCH_GROUPED;
     struct error why = ERROR_INIT;
     int fds[CGROUP_DOORS];
     size_t count;
     bool ok;
 
+    if (!launch->grouped && cgroup_clone_fd(launch->plan->cgroup) >= 0)
+        return error_set(err, ERR_INVALID, "the sandbox was cloned before its group was there");
     if (!cgroup_open_doors(launch->plan->cgroup, fds, &count, err))
         return false;
-    ok = fd_send(launch->control, "", 1, fds, count, &why);
+    ok = fd_send(launch->control, &how, 1, fds, count, &why);
+    (void)sched_yield(); /* to the helper, if it was not there yet */
     for (size_t i = 0; i < count; i++)
         fd_close(fds[i]);
     return ok || why_gone(launch, &why, err);

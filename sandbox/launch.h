@@ -31,11 +31,12 @@
 struct launcher;
 
 struct launch_plan {
-    struct cgroup_host *cgroup_host; /* borrowed */
-    struct cgroup *cgroup;           /* borrowed; complete by launch_enter() */
+    /* Borrowed; complete by launch_enter(), and NULL until then where cgroup_may_come_late(). */
+    struct cgroup *cgroup;
+    bool resource_limits; /* there is no cgroup to keep memory and pids; by launch_enter() */
     const struct mounts_plan *mounts;
     uint32_t host_uid, host_gid; /* what the agent is outside; the inside is 1000:1000 */
-    uint64_t memory_bytes;       /* for resource limits where there is no cgroup */
+    uint64_t memory_bytes;
     uint32_t pids;
     const char *host_name; /* inside: "computer" */
 };
@@ -54,6 +55,7 @@ struct launch_result {
 struct launch {
     struct launcher *launcher;
     const struct launch_plan *plan;
+    bool grouped; /* it was cloned with its group known */
     pid_t pid;
     int pidfd;
     int control, stream; /* our ends */

@@ -78,7 +78,8 @@ struct helper {
     int network;  /* descriptors are shared, too: here it puts the new namespace */
     int settings; /* the host's /proc/sys, which may be written to, whatever is at / by then */
     int made;     /* it counts up: 1 and an errno once it has tried that */
-    int pivoted;  /* we count up: the old root may go */
+    int pivoted;  /* we count up: the old root may go, from the mounts */
+    int mounts;   /* of this namespace */
 };
 
 ALONE static bool loopback_up(void)
@@ -151,7 +152,7 @@ ALONE static int help(void *arg)
         return errno;
     lower_limits(h);
     if (syscall(SYS_read, h->pivoted, &count, sizeof count) < 0 ||
-        syscall(SYS_umount2, "/", MNT_DETACH) < 0)
+        syscall(SYS_setns, h->mounts, CLONE_NEWNS) < 0 || syscall(SYS_umount2, "/", MNT_DETACH) < 0)
         return errno;
     return 0;
 }
@@ -181,7 +182,7 @@ static bool helper_begin(struct helper *h)
 {
     static char stack[HELPER_STACK] __attribute__((aligned(16)));
 
-    h->network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC); /* a place: still the host's */
+    h->network = eventfd(0, EFD_CLOEXEC); /* a place */
     h->settings = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
     h->made = eventfd(0, EFD_CLOEXEC);
     h->pivoted = eventfd(0, EFD_CLOEXEC);
@@ -190,14 +191,15 @@ static bool helper_begin(struct helper *h)
     h->pid = start_helper(h, stack + sizeof stack);
     if (h->pid <= 0)
         return false;
-    elsewhere_put(&h->child->elsewhere, h->pid, 3);
+    elsewhere_put(&h->child->elsewhere, h->pid);
     return true;
 }
 
-static bool helper_pivoted(const struct helper *h)
+static bool helper_pivoted(struct helper *h, int mntns_fd)
 {
     const uint64_t one = 1;
 
+    h->mounts = mntns_fd;
     elsewhere_end(&h->child->elsewhere, h->pid);
     return write(h->pivoted, &one, sizeof one) == (ssize_t)sizeof one;
 }
@@ -238,23 +240,17 @@ static void set_limit(int resource, rlim_t soft, rlim_t hard)
     (void)setrlimit((__rlimit_resource_t)resource, &want);
 }
 
-static void set_limits(const struct launch_child *child)
+static void set_limits(void)
 {
     set_limit(RLIMIT_CORE, 0, 0);
     set_limit(RLIMIT_NOFILE, 4096, 65536);
     set_limit(RLIMIT_MSGQUEUE, 819200, 819200);
     set_limit(RLIMIT_SIGPENDING, 4096, 4096);
-    if (child->limit_pids) {
-        /* Counted per user namespace, so that sandboxes do not count each other. */
-        set_limit(RLIMIT_NPROC, child->plan->pids, child->plan->pids);
-        set_limit(RLIMIT_DATA, child->plan->memory_bytes, child->plan->memory_bytes);
-    }
 }
 
-static bool drop_capabilities(void)
+/* None come back at an exec. */
+static bool bound_capabilities(void)
 {
-    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-    struct __user_cap_data_struct data[2] = { 0 };
     int cap = 0;
 
     if (prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
@@ -267,6 +263,14 @@ static bool drop_capabilities(void)
     if (cap == 0 || errno != EINVAL) /* EINVAL: there is no such one any more */
         return false;
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return true;
+}
+
+static bool drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2] = { 0 };
+
     return syscall(SYS_capset, &header, data) == 0;
 }
 
@@ -285,16 +289,6 @@ static bool arrange_descriptors(const struct launch_child *child)
     return syscall(SYS_close_range, STREAM_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) == 0;
 }
 
-static void reset_signals(void)
-{
-    sigset_t none;
-
-    for (int sig = 1; sig < NSIG; sig++)
-        (void)signal(sig, SIG_DFL);
-    sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static void become_inside_user(const struct launch_child *child)
 {
     if (!child->root_server)
@@ -305,9 +299,20 @@ static void become_inside_user(const struct launch_child *child)
         child_fail(child, "become the sandbox's user", errno);
 }
 
+/* What needs neither the server nor the helper, which are not done yet. */
+static void confine(const struct launch_child *child)
+{
+    if (!bound_capabilities())
+        child_fail(child, "give up all capabilities", errno);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        child_fail(child, "set no_new_privs", errno);
+    if (!landlock_apply(child->landlock_abi, writable, ARRAY_LEN(writable)))
+        child_fail(child, "restrict files with Landlock", errno);
+}
+
 /* The last steps, after which this process is the guest. */
-static _Noreturn void confine_and_exec(const struct launch_child *child, const struct helper *h,
-                                       int guest_fd, int *fds)
+static _Noreturn void become_guest(const struct launch_child *child, const struct helper *h,
+                                   int guest_fd, int *fds)
 {
     static char name[] = "aios-guest";
     char *argv[] = { name, NULL };
@@ -316,10 +321,6 @@ static _Noreturn void confine_and_exec(const struct launch_child *child, const s
 
     if (!drop_capabilities())
         child_fail(child, "drop all capabilities", errno);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        child_fail(child, "set no_new_privs", errno);
-    if (!landlock_apply(child->landlock_abi, writable, ARRAY_LEN(writable)))
-        child_fail(child, "restrict files with Landlock", errno);
     /* Again: changing credentials forgets it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         child_fail(child, "ask to die with the server", errno);
@@ -338,10 +339,12 @@ static _Noreturn void confine_and_exec(const struct launch_child *child, const s
  * namespace comes later: its root is the group that we are in when it is made. */
 static void make_namespaces(const struct launch_child *child, struct helper *h)
 {
-    if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+    if (unshare(CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         child_fail(child, "make new namespaces", errno);
-    if (!helper_begin(h))
+    if (!helper_begin(h)) /* in these, of which it limits something */
         child_fail(child, "start a helper", errno);
+    if (unshare(CLONE_NEWNS) < 0)
+        child_fail(child, "make a namespace for mounts", errno);
     if (sethostname(child->plan->host_name, strlen(child->plan->host_name)) < 0)
         child_fail(child, "set the host name", errno);
 }
@@ -359,6 +362,11 @@ static void enter_groups(const struct launch_child *child)
     for (size_t i = 0; i < count; i++)
         if (write(fds[i], "0", 1) != 1)
             child_fail(child, "enter the cgroup", errno);
+    if (byte == LAUNCH_LIMITED) {
+        /* Counted per user namespace, so that sandboxes do not count each other. */
+        set_limit(RLIMIT_NPROC, child->plan->pids, child->plan->pids);
+        set_limit(RLIMIT_DATA, child->plan->memory_bytes, child->plan->memory_bytes);
+    }
     if (unshare(CLONE_NEWCGROUP) < 0)
         child_fail(child, "make a cgroup namespace", errno);
 }
@@ -389,7 +397,6 @@ _Noreturn void launch_child(const struct launch_child *child)
     int guest_fd;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    reset_signals();
     (void)close(child->parent_ends[0]);
     (void)close(child->parent_ends[1]);
     (void)setsid();
@@ -408,13 +415,14 @@ _Noreturn void launch_child(const struct launch_child *child)
     fds[LAUNCH_FD_MNTNS] = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (fds[LAUNCH_FD_USERNS] < 0 || fds[LAUNCH_FD_MNTNS] < 0)
         child_fail(child, "open its own namespaces", errno);
-    set_limits(child);
+    set_limits();
     if (plan->mounts->saved) /* what is copied is the sandbox's */
         enter_groups(child);
     if (!mounts_apply(&ready, &fds[LAUNCH_FD_LAYER], &fault))
         child_fail(child, fault.what, fault.os_errno);
-    if (!helper_pivoted(&helper))
+    if (!helper_pivoted(&helper, fds[LAUNCH_FD_MNTNS]))
         child_fail(child, "ask the helper", errno);
+    confine(child);
     if (!plan->mounts->saved)
         enter_groups(child);
     if (!enter_network(&helper))
@@ -422,5 +430,5 @@ _Noreturn void launch_child(const struct launch_child *child)
     guest_fd = receive_guest(child);
     if (!arrange_descriptors(child))
         child_fail(child, "arrange the descriptors", errno);
-    confine_and_exec(child, &helper, guest_fd, fds);
+    become_guest(child, &helper, guest_fd, fds);
 }

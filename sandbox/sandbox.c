@@ -94,12 +94,22 @@ static void raise_fd_limit(void)
 static bool prepare_locked(struct backend *b, struct error *err)
 {
     raise_fd_limit();
-    if (!make_folders(b, err) || !join_servers(b, err))
+    if (!make_folders(b, err))
         return false;
     if (!b->launcher)
         b->launcher = launcher_new(b->loop, err);
     b->prepared = b->launcher != NULL;
     return b->prepared;
+}
+
+bool backend_join(struct backend *b, struct error *err)
+{
+    bool ok;
+
+    pthread_mutex_lock(&b->prepare_lock);
+    ok = b->checkpoints || (make_folders(b, err) && join_servers(b, err));
+    pthread_mutex_unlock(&b->prepare_lock);
+    return ok;
 }
 
 static bool complete_locked(struct backend *b, struct error *err)
@@ -201,12 +211,8 @@ void backend_sweep(struct backend *b)
 bool sandbox_groups(struct computer_backend *base, struct cgroup_host **ret, struct error *err)
 {
     struct backend *b = backend_of(base);
-    bool ok;
 
-    pthread_mutex_lock(&b->prepare_lock);
-    ok = b->prepared || (make_folders(b, err) && join_servers(b, err));
-    pthread_mutex_unlock(&b->prepare_lock);
-    if (!ok)
+    if (!backend_join(b, err))
         return false;
     backend_sweep(b);
     *ret = b->groups;
@@ -300,14 +306,10 @@ static struct computer *backend_create(struct computer_backend *base,
 {
     struct backend *b = backend_of(base);
     struct computer_spec spec = *asked;
-    struct cgroup_limits limits;
     struct computer *c = NULL;
     bool failed = false;
 
     if (!prepare(b, err) || !spec_complete(&spec, &b->defaults, err))
-        return NULL;
-    limits = (struct cgroup_limits){ spec.memory_bytes, spec.pids, spec.cpu_milli };
-    if (!cgroup_host_check(b->groups, &limits, err))
         return NULL;
     if (!checkpoint)
         c = from_pool(b, &spec, hooks, err, &failed);
@@ -329,7 +331,7 @@ static bool backend_checkpoint_remove(struct computer_backend *base, const char 
 {
     struct backend *b = backend_of(base);
 
-    return prepare(b, err) && checkpoint_remove(b->checkpoints, id, err);
+    return backend_join(b, err) && checkpoint_remove(b->checkpoints, id, err);
 }
 
 static void backend_warm(struct computer_backend *base)

@@ -26,18 +26,33 @@ struct skeleton {
     char *path;
 };
 
-/** What the tree would be made from, as a name. */
-static void make_key(int host_fd, uid_t uid, gid_t gid, char key[KEY_LEN + 1])
+#define NAME_SIZE (sizeof "skeleton-" + KEY_LEN)
+
+static void hash_begin(struct sha256 *h, uid_t uid, gid_t gid)
+{
+    sha256_init(h);
+    sha256_add(h, FORMAT, sizeof FORMAT);
+    sha256_add(h, &uid, sizeof uid);
+    sha256_add(h, &gid, sizeof gid);
+}
+
+static void hash_end(struct sha256 *h, const char *kind, char name[NAME_SIZE])
 {
     uint8_t digest[SHA256_BYTES];
     char hex[SHA256_HEX];
+
+    sha256_end(h, digest);
+    sha256_hex(digest, hex);
+    (void)snprintf(name, NAME_SIZE, "%s-%.*s", kind, KEY_LEN, hex);
+}
+
+/** Names a tree by what it would be made from. */
+static void name_tree(int host_fd, uid_t uid, gid_t gid, char name[NAME_SIZE])
+{
     bool opaque = mounts_opaque();
     struct sha256 h;
 
-    sha256_init(&h);
-    sha256_add(&h, FORMAT, sizeof FORMAT);
-    sha256_add(&h, &uid, sizeof uid);
-    sha256_add(&h, &gid, sizeof gid);
+    hash_begin(&h, uid, gid);
     sha256_add(&h, &opaque, sizeof opaque);
     for (const char *const *source = skeleton_sources; *source; source++) {
         struct stat st;
@@ -50,9 +65,38 @@ static void make_key(int host_fd, uid_t uid, gid_t gid, char key[KEY_LEN + 1])
         sha256_add(&h, &st.st_size, sizeof st.st_size);
         sha256_add(&h, &st.st_ino, sizeof st.st_ino);
     }
-    sha256_end(&h, digest);
-    sha256_hex(digest, hex);
-    (void)snprintf(key, KEY_LEN + 1, "%.*s", KEY_LEN, hex);
+    hash_end(&h, "skeleton", name);
+}
+
+/** Names the link to the tree that @host had most recently. */
+static void name_link(const char *host, uid_t uid, gid_t gid, char name[NAME_SIZE])
+{
+    struct sha256 h;
+
+    hash_begin(&h, uid, gid);
+    sha256_add(&h, host, strlen(host));
+    hash_end(&h, "recent", name);
+}
+
+static bool follow_link(int cache_fd, const char *link, char name[NAME_SIZE])
+{
+    ssize_t n = readlinkat(cache_fd, link, name, NAME_SIZE);
+
+    if (n != NAME_SIZE - 1)
+        return false;
+    name[n] = '\0';
+    return strncmp(name, "skeleton-", 9) == 0 && !strchr(name, '/');
+}
+
+/** Best effort: without it, the next one that is in a hurry has to look first. */
+static void set_link(int cache_fd, const char *link, const char *name)
+{
+    char old[NAME_SIZE];
+
+    if (follow_link(cache_fd, link, old) && strcmp(old, name) == 0)
+        return;
+    (void)unlinkat(cache_fd, link, 0);
+    (void)!symlinkat(name, cache_fd, link);
 }
 
 /** Hold @name, if it is there and was not removed at the same moment; -1 with errno otherwise. */
@@ -147,34 +191,57 @@ static int find_or_make(int cache_fd, int host_fd, const char *name, uid_t uid, 
     return -1;
 }
 
+/** One that does not hold its tree yet. */
+static struct skeleton *begin(const char *cache_dir, const char *name, struct error *err)
+{
+    struct skeleton *s = calloc(1, sizeof *s);
+
+    if (!s || asprintf(&s->path, "%s/%s", cache_dir, name) < 0) {
+        free(s);
+        error_set(err, ERR_NOMEM, "skeleton");
+        return NULL;
+    }
+    s->fd = -1;
+    return s;
+}
+
 struct skeleton *skeleton_new(const char *cache_dir, const char *host, uid_t uid, gid_t gid,
                               struct error *err)
 {
     CLEANUP(fd_closep) int cache_fd = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEANUP(fd_closep) int host_fd = open(host, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEANUP(skeleton_freep) struct skeleton *s = NULL;
-    char key[KEY_LEN + 1];
-    char name[sizeof "skeleton-" + KEY_LEN];
+    char name[NAME_SIZE], link[NAME_SIZE];
 
     if (cache_fd < 0 || host_fd < 0) {
         error_set_errno(err, errno, "open %s", cache_fd < 0 ? cache_dir : host);
         return NULL;
     }
-    make_key(host_fd, uid, gid, key);
-    (void)snprintf(name, sizeof name, "skeleton-%s", key);
-    s = calloc(1, sizeof *s);
-    if (!s) {
-        error_set(err, ERR_NOMEM, "skeleton");
+    name_tree(host_fd, uid, gid, name);
+    s = begin(cache_dir, name, err);
+    if (!s)
         return NULL;
-    }
-    s->fd = -1;
-    s->path = malloc(strlen(cache_dir) + sizeof name + 1);
-    if (!s->path) {
-        error_set(err, ERR_NOMEM, "skeleton path");
-        return NULL;
-    }
-    (void)snprintf(s->path, strlen(cache_dir) + sizeof name + 1, "%s/%s", cache_dir, name);
     s->fd = find_or_make(cache_fd, host_fd, name, uid, gid, err);
+    if (s->fd < 0)
+        return NULL;
+    name_link(host, uid, gid, link);
+    set_link(cache_fd, link, name);
+    return STEAL(s);
+}
+
+struct skeleton *skeleton_recall(const char *cache_dir, const char *host, uid_t uid, gid_t gid)
+{
+    CLEANUP(fd_closep) int cache_fd = open(cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(skeleton_freep) struct skeleton *s = NULL;
+    char name[NAME_SIZE], link[NAME_SIZE];
+
+    name_link(host, uid, gid, link);
+    if (cache_fd < 0 || !follow_link(cache_fd, link, name))
+        return NULL;
+    s = begin(cache_dir, name, NULL);
+    if (!s)
+        return NULL;
+    s->fd = hold(cache_fd, name);
     return s->fd < 0 ? NULL : STEAL(s);
 }
 

@@ -24,6 +24,10 @@ struct skeleton;
 NODISCARD struct skeleton *skeleton_new(const char *cache_dir, const char *host, uid_t uid,
                                         gid_t gid, struct error *err);
 
+/** The one that was right most recently, without a look at the host: for who looks later, by
+ *  skeleton_new() and a comparison of the paths.  NULL when there is none. */
+struct skeleton *skeleton_recall(const char *cache_dir, const char *host, uid_t uid, gid_t gid);
+
 /** Let go of it; the tree stays.  NULL is allowed. */
 void skeleton_free(struct skeleton *s);
 DEFINE_CLEANUP(struct skeleton, skeleton_free)

@@ -203,6 +203,21 @@ void spawn_forget(struct spawn *s)
     s->done = NULL;
 }
 
+/* The program begins on our processor, behind us: we go on on another one, if we may.  Where it may
+ * run it knows from before. */
+static void give_way(void)
+{
+    int here = sched_getcpu();
+    cpu_set_t usual, others;
+
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof usual, &usual) != 0)
+        return;
+    others = usual;
+    CPU_CLR((size_t)here, &others);
+    if (sched_setaffinity(0, sizeof others, &others) == 0) /* not where there is no other */
+        (void)sched_setaffinity(0, sizeof usual, &usual);
+}
+
 int spawn_start(struct inside *in, struct spawn_request *req, spawn_done_fn *done, void *arg,
                 struct spawn **ret, pid_t *ret_pid)
 {
@@ -230,6 +245,7 @@ int spawn_start(struct inside *in, struct spawn_request *req, spawn_done_fn *don
     pid = clone(spawn_child, s->stack.base + STACK_BYTES, CLONE_VM | SIGCHLD, &s->req.plan);
     if (pid < 0)
         goto fail;
+    give_way();
     close(pipe_fds[1]);
     s->done = done;
     s->arg = arg;

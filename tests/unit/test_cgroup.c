@@ -79,6 +79,23 @@ static void v1_makes_limited_groups_below_our_own_and_removes_them(void **state)
     assert_false(exists("pids/inner/aios-srv-1"));
 }
 
+static void what_is_cloned_into_its_group_needs_it_first(void **state)
+{
+    struct error err = ERROR_INIT;
+    CLEANUP(cgroup_host_freep)
+    struct cgroup_host *host = cgroup_host_new(SANDBOX_CGROUP_AUTO, "srv", &err);
+
+    (void)state;
+    assert_ok(host, err);
+    assert_false(cgroup_may_come_late(SANDBOX_CGROUP_V2));
+    assert_true(cgroup_may_come_late(SANDBOX_CGROUP_V1));
+    assert_true(cgroup_may_come_late(SANDBOX_CGROUP_NONE));
+    if (cgroup_may_come_late(SANDBOX_CGROUP_AUTO))
+        assert_int_not_equal(cgroup_host_mode(host), SANDBOX_CGROUP_V2);
+    if (cgroup_host_mode(host) == SANDBOX_CGROUP_V1)
+        assert_true(cgroup_may_come_late(SANDBOX_CGROUP_AUTO));
+}
+
 static void v1_reads_usage_and_strikes(void **state)
 {
     struct error err = ERROR_INIT;
@@ -430,6 +447,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(v1_makes_limited_groups_below_our_own_and_removes_them,
                                   tear_down),
+        cmocka_unit_test(what_is_cloned_into_its_group_needs_it_first),
         cmocka_unit_test_teardown(v1_reads_usage_and_strikes, tear_down),
         cmocka_unit_test_teardown(v1_leaves_the_cpu_hierarchy_alone_without_a_cpu_limit, tear_down),
         cmocka_unit_test_teardown(a_brief_group_is_neither_frozen_nor_counted, tear_down),

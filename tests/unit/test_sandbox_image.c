@@ -1,6 +1,8 @@
 /* Sandboxes whose system is an image's. */
 #include "tests/unit/sandbox_world.h"
 
+#include <dirent.h>
+
 static void make_tree(void)
 {
     static const char *const folders[] = { "tree", "tree/etc", "tree/usr", "tree/usr/bin" };
@@ -70,10 +72,63 @@ static void an_image_with_the_folder_of_our_root_is_refused(void **state)
     computer_unref(make(&spec, NULL));
 }
 
+struct link {
+    char path[200], target[200];
+};
+
+/* The links to what was right most recently, but for @other. */
+static struct link find_link(const struct link *other)
+{
+    struct link found = { .path = "" };
+    DIR *dir = opendir(cache_dir);
+
+    assert_non_null(dir);
+    for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        struct link l;
+        ssize_t n;
+
+        if (strncmp(e->d_name, "recent-", 7) != 0)
+            continue;
+        (void)snprintf(l.path, sizeof l.path, "%s/%.60s", cache_dir, e->d_name);
+        n = readlink(l.path, l.target, sizeof l.target - 1);
+        assert_true(n > 0);
+        l.target[n] = '\0';
+        if (!other || strcmp(other->path, l.path) != 0)
+            found = l;
+    }
+    closedir(dir);
+    assert_true(found.path[0]);
+    return found;
+}
+
+/* One for one program mounts what was right the last time before it looks; and then begins anew. */
+static void what_the_system_was_is_not_taken_for_what_it_is(void **state)
+{
+    const struct computer_spec image = { .image = "tiny" }, brief = { .brief = true };
+    struct link images, system;
+    (void)state;
+
+    computer_unref(make(&image, NULL));
+    images = find_link(NULL);
+    computer_unref(make(&brief, NULL));
+    system = find_link(&images);
+    assert_string_not_equal(system.target, images.target);
+    for (int i = 0; i < 3; i++) {
+        struct computer *c;
+
+        assert_int_equal(unlink(system.path), 0);
+        assert_int_equal(symlink(i == 2 ? "skeleton-gone" : images.target, system.path), 0);
+        c = make(&brief, NULL);
+        assert_sh(c, "grep -c ours /etc/services || true; id -un", "0\nagent\n");
+        computer_unref(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_is_the_system_inside),
+        cmocka_unit_test(what_the_system_was_is_not_taken_for_what_it_is),
         cmocka_unit_test(an_image_with_the_folder_of_our_root_is_refused),
     };
 

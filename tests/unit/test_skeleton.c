@@ -1,5 +1,6 @@
 #include "sandbox/skeleton.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -231,6 +232,65 @@ static void is_found_again_until_the_host_changes(void **state)
     assert_int_equal(access(skeleton_path(changed), F_OK), 0);
 }
 
+/* Of the only link in the cache. */
+static void point_link_to(const char *target)
+{
+    char path[200] = "";
+    DIR *all = opendir(cache);
+
+    assert_non_null(all);
+    for (struct dirent *e = readdir(all); e; e = readdir(all)) {
+        if (strncmp(e->d_name, "recent-", 7) != 0)
+            continue;
+        assert_string_equal(path, "");
+        (void)snprintf(path, sizeof path, "%s/%.60s", cache, e->d_name);
+    }
+    closedir(all);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink(target, path), 0);
+}
+
+static void the_most_recent_one_is_recalled(void **state)
+{
+    static const char *const wrong[] = { "/tmp", "skeleton-../host/etc/ssl/certsx",
+                                         "skeleton-0123456789abcdef01234567" };
+    struct error err = ERROR_INIT;
+    struct skeleton *s = skeleton_new(cache, host, geteuid(), getegid(), &err), *again;
+
+    (void)state;
+    assert_ok(s, err);
+    assert_null(skeleton_recall(cache, "/else", geteuid(), getegid()));
+    assert_null(skeleton_recall(cache, host, geteuid() + 1, getegid()));
+    assert_null(skeleton_recall("/nowhere", host, geteuid(), getegid()));
+    again = skeleton_recall(cache, host, geteuid(), getegid());
+    assert_non_null(again);
+    assert_string_equal(skeleton_path(again), skeleton_path(s));
+    skeleton_free(again);
+    put("etc/services", "http 80/tcp # recalled\n", 0644);
+    again = skeleton_recall(cache, host, geteuid(), getegid());
+    assert_non_null(again); /* nobody has looked */
+    assert_string_equal(skeleton_path(again), skeleton_path(s));
+    skeleton_free(again);
+    skeleton_free(s);
+    s = skeleton_new(cache, host, geteuid(), getegid(), &err);
+    assert_ok(s, err);
+    again = skeleton_recall(cache, host, geteuid(), getegid());
+    assert_non_null(again);
+    assert_string_equal(skeleton_path(again), skeleton_path(s));
+    assert_string_equal(text_of(again, "etc/services"), "http 80/tcp # recalled\n");
+    skeleton_free(again);
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        point_link_to(wrong[i]);
+        assert_null(skeleton_recall(cache, host, geteuid(), getegid()));
+    }
+    skeleton_free(s);
+    s = skeleton_new(cache, host, geteuid(), getegid(), &err);
+    again = skeleton_recall(cache, host, geteuid(), getegid());
+    assert_non_null(again);
+    skeleton_free(again);
+    skeleton_free(s);
+}
+
 static void half_made_ones_are_cleared_away(void **state)
 {
     struct error err = ERROR_INIT;
@@ -296,6 +356,7 @@ int main(void)
         cmocka_unit_test(links_stay_links_where_their_target_is_inside),
         cmocka_unit_test(the_servers_umask_does_not_matter),
         cmocka_unit_test(is_found_again_until_the_host_changes),
+        cmocka_unit_test(the_most_recent_one_is_recalled),
         cmocka_unit_test(half_made_ones_are_cleared_away),
         cmocka_unit_test(refuses_a_host_without_merged_usr),
         cmocka_unit_test(survives_every_allocation_failure),
