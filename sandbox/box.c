@@ -16,6 +16,7 @@
 #include "kernel/base/fd.h"
 #include "kernel/base/limits.h"
 #include "kernel/base/log.h"
+#include "kernel/base/pages.h"
 
 #define END_NS          (1500 * CLOCK_NS_PER_MS)
 #define FREEZE_NS       (2 * CLOCK_NS_PER_S)
@@ -108,8 +109,11 @@ static void release(struct box *box)
     notify_remove(box->watch);
     fd_close(box->run.notify_fd);
     fd_close(box->run.stream);
-    if (box->launched)
+    if (box->launched) {
+        if (computer_spec(&box->base)->brief)
+            pages_let_go(); /* whoever made it may well end with it */
         await_end(box);
+    }
     /* Before the process is reaped: its number stays taken while the watcher may look at it. */
     cgroup_free(box->group);
     if (box->launched) {

@@ -1,7 +1,9 @@
 /*
  * Times whole processes: peers ROUNDS COMMAND [ARGS…] forks, executes and waits ROUNDS times and
  * prints the median and the 90th percentile in microseconds.  With two commands separated by "--vs"
- * they take turns, so that a machine that speeds up or slows down does so for both.
+ * they take turns, so that a machine that speeds up or slows down does so for both.  Before each of
+ * them PEERS_REST milliseconds pass, 0 if that is not set: what some leave behind for the kernel to
+ * clear away is otherwise counted for whoever comes next.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -20,12 +22,17 @@ static double now_us(void)
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
+static struct timespec rest;
+
 static double once(char **argv)
 {
-    double start = now_us();
-    pid_t pid = fork();
+    double start;
+    pid_t pid;
     int status;
 
+    (void)nanosleep(&rest, NULL);
+    start = now_us();
+    pid = fork();
     if (pid == 0) {
         int null = open("/dev/null", O_RDWR);
 
@@ -53,6 +60,7 @@ static int compare(const void *a, const void *b)
 int main(int argc, char **argv)
 {
     int rounds = argc > 2 ? (int)strtol(argv[1], NULL, 10) : 0;
+    const char *rest_ms = getenv("PEERS_REST");
     char **second = NULL;
     double *a;
     double *b;
@@ -61,6 +69,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: peers ROUNDS COMMAND [ARGS] [--vs COMMAND [ARGS]]\n");
         return 2;
     }
+    rest.tv_nsec = rest_ms ? 1000000 * strtol(rest_ms, NULL, 10) : 0;
     for (int i = 3; i < argc; i++) {
         if (strcmp(argv[i], "--vs") == 0) {
             argv[i] = NULL;

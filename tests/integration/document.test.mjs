@@ -4,7 +4,7 @@ import { before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import http from 'node:http';
-import { buildImages, good, home, output, PART, PATIENCE, PLACE, placed, placedConfig, placedHome, textOf, withV1 } from './support.mjs';
+import { buildImages, good, home, output, PATIENCE, PLACE, placed, placedConfig, placedHome, textOf, withV1 } from './support.mjs';
 
 // A loopback address that NO_PROXY does not name, so that programs take the proxy to it.
 const HOST = '127.0.0.2';
@@ -33,12 +33,8 @@ const withDocuments = (body, { make = '', create = {}, timeout = 110000 } = {}) 
 }, { dir: PLACE ? placedHome() : home(), args: ['--tools', GROUPS],
   config: placedConfig({ tool: { call_timeout_ms: timeout } }) });
 
-// In a virtual machine a program takes twenty times as long: one document is written, converted,
-// shown and edited there, and those of each kind are read once.
-const none = () => {};
-const test_ = PART ? none : test;
 // What no program of an image has a part in is tried in one place.
-const testHere = PLACE ? none : test;
+const testHere = PLACE ? () => {} : test;
 before(() => { if (PLACE) buildImages('desktop', 'base'); }, { timeout: 3000000 });
 
 testHere('the records of the group are small', async () => {
@@ -50,7 +46,7 @@ testHere('the records of the group are small', async () => {
   }, { args: ['--tools', 'document'] });
 });
 
-test_('each format gives its text, tables, outline and images', async () => {
+test('each format gives its text, tables, outline and images', async () => {
   await withDocuments(async ({ ask, read, sh, write }) => {
     const rows = [
       ['report.docx', {}, /# Report\n\nThe quick brown foxes run\.\n\n## Parts\n\n\| *Part *\| *Count *\|\n.*\n\| *bolts *\| *12 *\|\n\| *nuts *\| *30/],
@@ -144,7 +140,7 @@ test('what is written is read, converted, shown and edited', async () => {
   });
 });
 
-test_('text, tables and headings survive round trips, and pages are shown', async () => {
+test('text, tables and headings survive round trips, and pages are shown', async () => {
   await withDocuments(async ({ ask, convert, read, write, refusal }) => {
     const markdown = '# Heading\n\nA sentence[^1] with Åse.\n\n![dots](picture.png)\n\n## Second\n\n| Name | Sum |\n|---|---|\n| Ada | 12 |\n\n[^1]: The note.\n';
     for (const end of ['docx', 'odt', 'html', 'epub', 'rtf']) {
@@ -187,7 +183,7 @@ a, b = zipfile.ZipFile('${a}'), zipfile.ZipFile('${b}')
 assert b.testzip() is None
 print(sorted(set(a.namelist()) ^ set(b.namelist())), sorted(n for n in set(a.namelist()) & set(b.namelist()) if a.read(n) != b.read(n)))"`;
 
-test_('edits change what they say and nothing else', async () => {
+test('edits change what they say and nothing else', async () => {
   await withDocuments(async ({ convert, edit, read, refusal, sh }) => {
     await sh('cp report.docx r0.docx; cp book.xlsx b0.xlsx');
     assert.match(await edit('report.docx', { op: 'replace', at: 'brown foxes', text: 'red & <green> fox' },
@@ -290,7 +286,7 @@ test('a document that is asked for comes through the rules', async () => {
   }
 });
 
-test_('nothing that a document names is fetched', async () => {
+test('nothing that a document names is fetched', async () => {
   const asked = [];
   const server = http.createServer((request, response) => {
     asked.push(request.url);
@@ -325,7 +321,7 @@ test_('nothing that a document names is fetched', async () => {
 // The first process whose file @what (maps, cmdline) contains @text; those that it forked come after it.
 const first = (what, text) => `grep -ls '${text}' /proc/[0-9]*/${what} | cut -d/ -f3 | grep -vx $$ | sort -n | head -1`;
 
-test_('LibreOffice and the driver are kept, and begin anew where they were ended', async () => {
+test('LibreOffice and the driver are kept, and begin anew where they were ended', async () => {
   await withDocuments(async ({ convert, read, sh }) => {
     const office = () => sh(first('maps', 'libmergedlo'));
     const driver = () => sh(first('cmdline', 'document[.]keep'));
@@ -435,7 +431,7 @@ testHere('documents that come with the distribution give their text, tables and 
   });
 });
 
-(PLACE === 'desktop' ? test : none)('what an image has not is said, with what has it', () => withV1(async ({ call }) => {
+(PLACE === 'desktop' ? test : () => {})('what an image has not is said, with what has it', () => withV1(async ({ call }) => {
   const { computer } = (await call('computer_create', { image: 'base' })).structuredContent;
   await call('terminal_run', { computer, command: "echo '# Text' >a.md; printf '%%PDF-1.4\n' >a.pdf; touch a.docx" });
   const rows = [

@@ -35,7 +35,7 @@ export const resolve = (name) => require_.resolve(name);
 // 'vm' a virtual machine of it, whose processor is emulated, 'base' one of that image, which every
 // server is configured to make when a test does not say what.
 export const PLACE = process.env.AIOS_TEST_PLACE ?? '';
-// An emulated machine takes twenty times as long: a part of each suite is tried in it, or the whole.
+// An emulated machine takes twenty times as long: a part of the browser's suites is tried in it, or the whole.
 export const PART = PLACE === 'vm' && !process.env.AIOS_TEST_WHOLE;
 export const KIND = PLACE === 'vm' || PLACE === 'base' ? 'vm' : 'sandbox';
 const IMAGES = process.env.AIOS_TEST_IMAGES; // shared by all builds of this tree
