@@ -422,7 +422,9 @@ bool launch_enter(struct launch *launch, struct error *err)
     bool ok;
 
     if (!launch->grouped && cgroup_clone_fd(launch->plan->cgroup) >= 0)
-        return error_set(err, ERR_INVALID, "the sandbox was cloned before its group was there");
+        return error_set(err, ERR_UNSUPPORTED,
+                         "the sandbox was cloned before its group was there; set sandbox.cgroup to "
+                         "\"v2\"");
     if (!cgroup_open_doors(launch->plan->cgroup, fds, &count, err))
         return false;
     ok = fd_send(launch->control, &how, 1, fds, count, &why);

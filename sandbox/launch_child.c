@@ -78,8 +78,7 @@ struct helper {
     int network;  /* descriptors are shared, too: here it puts the new namespace */
     int settings; /* the host's /proc/sys, which may be written to, whatever is at / by then */
     int made;     /* it counts up: 1 and an errno once it has tried that */
-    int pivoted;  /* we count up: the old root may go, from the mounts */
-    int mounts;   /* of this namespace */
+    int pivoted;  /* we count up to a descriptor: of the mounts from which the old root may go */
 };
 
 ALONE static bool loopback_up(void)
@@ -152,7 +151,8 @@ ALONE static int help(void *arg)
         return errno;
     lower_limits(h);
     if (syscall(SYS_read, h->pivoted, &count, sizeof count) < 0 ||
-        syscall(SYS_setns, h->mounts, CLONE_NEWNS) < 0 || syscall(SYS_umount2, "/", MNT_DETACH) < 0)
+        syscall(SYS_setns, (int)count, CLONE_NEWNS) < 0 ||
+        syscall(SYS_umount2, "/", MNT_DETACH) < 0)
         return errno;
     return 0;
 }
@@ -195,13 +195,12 @@ static bool helper_begin(struct helper *h)
     return true;
 }
 
-static bool helper_pivoted(struct helper *h, int mntns_fd)
+static bool helper_pivoted(const struct helper *h, int mntns_fd)
 {
-    const uint64_t one = 1;
+    const uint64_t mounts = (uint64_t)mntns_fd;
 
-    h->mounts = mntns_fd;
     elsewhere_end(&h->child->elsewhere, h->pid);
-    return write(h->pivoted, &one, sizeof one) == (ssize_t)sizeof one;
+    return write(h->pivoted, &mounts, sizeof mounts) == (ssize_t)sizeof mounts;
 }
 
 static bool enter_network(const struct helper *h)
