@@ -9,6 +9,7 @@
 
 #include "kernel/base/error.h"
 #include "kernel/kernel.h"
+#include "sandbox/sandbox.h"
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
@@ -27,6 +28,13 @@ int cli_ps(int argc, char **argv);
 int cli_vm(int argc, char **argv);
 int cli_screen(int argc, char **argv);
 int cli_version(int argc, char **argv);
+
+/** What a program does first, before its first thread. */
+void cli_begin(void);
+
+/** Called before names of hosts are resolved, with nothing begun: a program that cannot starts one
+ *  that can in its place, with the same arguments, and does not return. */
+void cli_need_names(void);
 
 /** "aios COMMAND: text" on standard error; returns @code. */
 int cli_fail(const char *command, int code, const struct error *err);
@@ -73,7 +81,7 @@ void cli_engine_stop(struct cli_engine *e);
 /** What a model is told about the server. */
 extern const char cli_instructions[];
 
-/** The sandbox back end as configured. */
-struct computer_backend;
+/** The sandbox back end as configured.  @image, which may be NULL, is called with @config. */
 NODISCARD struct computer_backend *cli_sandbox(struct loop *loop, const struct config *config,
-                                               uint32_t pool_size, struct error *err);
+                                               uint32_t pool_size, sandbox_image_fn *image,
+                                               struct error *err);

@@ -416,6 +416,8 @@ int cli_run(int argc, char **argv)
         return ok ? CLI_OK : cli_fail("run", EXIT_OURS, &err);
     }
     config = config_load(c.order.config_path, NULL, &err);
+    if (config && (c.order.allow.count > 0 || json_array_size(config->computer.allow) > 0))
+        cli_need_names();
     if (config && log_level_parse(config->log.level, &level))
         log_set_level(level);
     /* Comes back only when nothing could be started. */

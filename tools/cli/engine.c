@@ -2,27 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "images/guest/image.h"
 #include "kernel/base/clock.h"
 #include "kernel/base/log.h"
-#include "kernel/base/paths.h"
-#include "sandbox/sandbox.h"
 #include "tools/cli/cli.h"
 #include "tools/cli/machines.h"
 #include "tools/cli/status.h"
 #include "tools/toolkit.h"
 #include "vmctl/image.h"
-
-static enum sandbox_cgroup_mode cgroup_mode(const char *name)
-{
-    if (strcmp(name, "v1") == 0)
-        return SANDBOX_CGROUP_V1;
-    if (strcmp(name, "v2") == 0)
-        return SANDBOX_CGROUP_V2;
-    if (strcmp(name, "none") == 0)
-        return SANDBOX_CGROUP_NONE;
-    return SANDBOX_CGROUP_AUTO;
-}
 
 #define TREE_NS (120 * CLOCK_NS_PER_S) /* to unpack an image, on a slow disk */
 
@@ -38,41 +24,6 @@ static char *image_of(void *arg, const char *name, struct error *err)
         machines_places_fini(&places);
     }
     return tree;
-}
-
-struct computer_backend *cli_sandbox(struct loop *loop, const struct config *config,
-                                     uint32_t pool_size, struct error *err)
-{
-    struct computer_backend *backend = NULL;
-    char *state = paths_get(PATHS_STATE, NULL, err);
-    char *runtime = state ? paths_get(PATHS_RUNTIME, NULL, err) : NULL;
-    char *cache = runtime ? paths_get(PATHS_CACHE, NULL, err) : NULL;
-
-    if (cache) {
-        struct sandbox_config sandbox = {
-            .loop = loop,
-            .image = image_of,
-            .image_arg = (void *)unconst(config),
-            .state_dir = state,
-            .runtime_dir = runtime,
-            .cache_dir = cache,
-            .guest_image = guest_image,
-            .guest_image_len = guest_image_len,
-            .cgroup = cgroup_mode(config->sandbox.cgroup),
-            .host_uid = (uint32_t)config->sandbox.host_uid,
-            .pool_size = pool_size,
-            .default_memory_bytes = (uint64_t)config->computer.memory_mb << 20,
-            .default_disk_bytes = (uint64_t)config->computer.disk_mb << 20,
-            .default_cpu_milli = (uint32_t)config->computer.cpus_milli,
-            .default_pids = (uint32_t)config->computer.pids,
-        };
-
-        backend = sandbox_backend_new(&sandbox, err);
-    }
-    free(cache);
-    free(runtime);
-    free(state);
-    return backend;
 }
 
 /* Takes @backend, NULL included. */
@@ -104,7 +55,8 @@ bool cli_engine_start(struct cli_engine *e, const char *config_path, json_t *ove
     e->kernel = kernel_new(e->loop, e->config, err);
     if (!e->kernel)
         goto fail;
-    sandboxes = cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, err);
+    sandboxes =
+        cli_sandbox(e->loop, e->config, (uint32_t)e->config->sandbox.pool_size, image_of, err);
     if (!add(e, sandboxes, err) ||
         !add(e, machines_backend(e->loop, e->config, sandboxes, err), err))
         goto fail;

@@ -1,9 +1,6 @@
 /* aios - one program, several commands. */
-#include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "tools/cli/cli.h"
 
@@ -38,12 +35,6 @@ static void usage(FILE *out)
         "\n`aios COMMAND --help` tells more. Exit codes: 0 success, 1 failed, 2 wrong usage.\n");
 }
 
-int cli_fail(const char *command, int code, const struct error *err)
-{
-    fprintf(stderr, "aios %s: %s\n", command, err->text);
-    return code;
-}
-
 int cli_version(int argc, char **argv)
 {
     (void)argc;
@@ -52,16 +43,16 @@ int cli_version(int argc, char **argv)
     return CLI_OK;
 }
 
+/* This one can resolve them. */
+void cli_need_names(void)
+{
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
-    size_t seed = 0;
 
-    /* Before the first thread: the hash seed must not be chosen by two at once.  jansson would open
-     * a device for it, which takes longer; 0 is left to it. */
-    (void)!getrandom(&seed, sizeof seed, 0);
-    json_object_seed(seed);
-    (void)signal(SIGPIPE, SIG_IGN);
+    cli_begin();
     if (!name) {
         usage(stderr);
         return CLI_USAGE;

@@ -11,7 +11,7 @@ bool solo_run(const struct config *config, solo_fn *fn, void *arg, struct error 
     s.loop = loop_new(err);
     s.hooks.loop = s.loop;
     if (s.loop) {
-        s.backend = cli_sandbox(s.loop, config, 0, err);
+        s.backend = cli_sandbox(s.loop, config, 0, NULL, err);
         if (s.backend) {
             fn(&s, arg);
             s.backend->free(s.backend);

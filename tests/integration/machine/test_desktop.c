@@ -204,6 +204,7 @@ static json_t *find_window(const char *part)
 /* That it is there, and in front: else what is typed goes elsewhere. */
 static void await_window(const char *part)
 {
+    static const char *const argv[] = { "aios-windows", NULL };
     struct wait w = patience();
 
     for (;;) {
@@ -214,7 +215,7 @@ static void await_window(const char *part)
         if (in_front)
             return;
         if (!wait_pause(&w, LOOK_MS * CLOCK_NS_PER_MS, NULL))
-            fail_msg("no window \"%s\" came to the front", part);
+            fail_msg("no window \"%s\" came to the front, but %s", part, hear(argv));
     }
 }
 
