@@ -38,8 +38,9 @@ struct launch_job {
 struct launcher {
     struct loop *loop; /* constant, as are the two below */
     int landlock_abi;
-    bool root; /* the server is root */
-    bool bare; /* the loop's thread has no supplementary groups any more */
+    bool root;   /* the server is root */
+    bool bare;   /* the loop's thread has no supplementary groups any more */
+    int life[2]; /* constant: a pipe whose end of file tells children that this process has died */
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t work;  /* for the thread: a job, or the end */
@@ -151,6 +152,11 @@ struct launcher *launcher_new(struct loop *loop, struct error *err)
         error_set(err, ERR_NOMEM, "a launcher");
         return NULL;
     }
+    if (pipe2(l->life, O_CLOEXEC) < 0) {
+        error_set_errno(err, errno, "a pipe");
+        free(l);
+        return NULL;
+    }
     l->loop = loop;
     l->landlock_abi = landlock_abi();
     l->root = geteuid() == 0;
@@ -174,6 +180,8 @@ void launcher_free(struct launcher *l)
     pthread_cond_destroy(&l->done);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
+    fd_close(l->life[0]);
+    fd_close(l->life[1]);
     free(l);
 }
 
@@ -360,6 +368,8 @@ bool launch_begin(struct launch *launch, struct launcher *l, const struct launch
     child.stream = stream[1];
     child.parent_ends[0] = control[0];
     child.parent_ends[1] = stream[0];
+    child.life[0] = l->life[0];
+    child.life[1] = l->life[1];
     child.root_server = l->root;
     child.landlock_abi = l->landlock_abi;
     elsewhere_look(&child.elsewhere);

@@ -6,6 +6,7 @@
 #include <linux/close_range.h>
 #include <linux/securebits.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -334,6 +335,20 @@ static _Noreturn void become_guest(const struct launch_child *child, const struc
     child_fail(child, "start the guest", errno);
 }
 
+/* Until the server says something, or has died.  That it would then be an end of file at `control`
+ * is not so while other children, which were cloned at the same time, have its end open as well;
+ * and the signal that we ask for may have been sent before we could. */
+static void await_server(const struct launch_child *child)
+{
+    struct pollfd fds[] = { { .fd = child->control, .events = POLLIN }, { .fd = child->life[0] } };
+
+    while (poll(fds, ARRAY_LEN(fds), -1) < 0)
+        if (errno != EINTR)
+            _exit(127);
+    if (fds[1].revents)
+        _exit(127);
+}
+
 /* What needs nothing of the parent's, while it writes the maps and makes the groups.  The cgroup
  * namespace comes later: its root is the group that we are in when it is made. */
 static void make_namespaces(const struct launch_child *child, struct helper *h)
@@ -356,6 +371,7 @@ static void enter_groups(const struct launch_child *child)
     size_t count = 0;
     char byte;
 
+    await_server(child);
     if (fd_recv(child->control, &byte, 1, fds, ARRAY_LEN(fds), &count, NULL) <= 0)
         _exit(127);
     for (size_t i = 0; i < count; i++)
@@ -377,6 +393,7 @@ static int receive_guest(const struct launch_child *child)
     int fd, high;
     char byte;
 
+    await_server(child);
     if (fd_recv(child->control, &byte, 1, &fd, 1, &count, NULL) <= 0)
         _exit(127);
     high = count ? fcntl(fd, F_DUPFD_CLOEXEC, STREAM_FD + 1) : -1;
@@ -398,9 +415,10 @@ _Noreturn void launch_child(const struct launch_child *child)
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)close(child->parent_ends[0]);
     (void)close(child->parent_ends[1]);
+    (void)close(child->life[1]);
     (void)setsid();
     make_namespaces(child, &helper);
-    /* The identity maps are written; an end of file says that the parent has died. */
+    await_server(child); /* the identity maps are written */
     if (recv(child->control, skeleton, sizeof skeleton - 1, 0) <= 0)
         _exit(127);
     elsewhere_end(&child->elsewhere, 0);

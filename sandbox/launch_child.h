@@ -16,6 +16,7 @@ struct launch_child {
     int control;        /* SOCK_SEQPACKET to the parent */
     int stream;         /* the guest's end of its stream */
     int parent_ends[2]; /* of both: closed first, so that an end of file can be seen */
+    int life[2];        /* a pipe that only the server keeps open for writing */
     bool root_server;   /* the identity must be changed to the mapped one */
     int landlock_abi;
     struct elsewhere elsewhere; /* while the parent writes the maps */

@@ -21,6 +21,7 @@ document_text_parts:
     part document_zip
     part document_read
     part document_image
+    part document_pages
     part document_pdf
     part document_text
     part document_sheet

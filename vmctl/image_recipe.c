@@ -226,12 +226,13 @@ bool image_recipe_load(const char *folder, const char *builder, const char *arch
     return true;
 }
 
-/* Beside the installed program, as share is beside bin. */
+/* Beside the installed program, which is in bin or, where it is two, in lib/aios. */
 static char *installed_folder(void)
 {
+    static const char *const ups[] = { "/..", "/../.." };
     char program[PATH_MAX];
     ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
-    char *slash, *folder = NULL;
+    char *slash, *folder;
 
     if (len < 0)
         return NULL;
@@ -240,7 +241,14 @@ static char *installed_folder(void)
     if (!slash)
         return NULL;
     *slash = '\0';
-    return asprintf(&folder, "%s/../share/aios/images", program) < 0 ? NULL : folder;
+    for (size_t i = 0; i < ARRAY_LEN(ups); i++) {
+        if (asprintf(&folder, "%s%s/share/aios/images", program, ups[i]) < 0)
+            return NULL;
+        if (access(folder, F_OK) == 0)
+            return folder;
+        free(folder);
+    }
+    return NULL;
 }
 
 char *image_recipe_folder(const char *name, const char *own, struct error *err)

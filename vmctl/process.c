@@ -33,6 +33,10 @@
 #define OWN_BYTES (192ull << 20)
 #define OWN_TASKS 96u /* threads: its disks may have 64 */
 
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL
+#endif
+
 static_assert(PROCESS_FIRST_FD + PROCESS_FDS_MAX < HIGH_FD, "copies would be overwritten");
 
 struct message {
@@ -46,7 +50,7 @@ struct child {
     const struct process_plan *plan;
     int fds[PROCESS_FDS_MAX];
     int null_fd, words_fd, report_fd;
-    int server_fd; /* our own process */
+    int server_fd; /* the thread that makes the child, whose end would end it */
     bool root;
     bool apart; /* in namespaces of its own */
     char uid_map[32], gid_map[32];
@@ -136,6 +140,7 @@ static void confine(const struct child *c)
         fail(c, "give up the right to open files");
 }
 
+/* If the thread had ended by then, the signal has been sent already. */
 static void follow_server(const struct child *c)
 {
     struct pollfd ended = { .fd = c->server_fd, .events = POLLIN };
@@ -267,6 +272,15 @@ static bool start_somehow(struct child *c, struct process *ret, struct error *er
     return error_set(err, why.code, "%s", why.text);
 }
 
+/* Of this thread: while the others of a killed process still end, its own are told already. Kernels
+ * before 6.9 have descriptors of whole processes alone. */
+static int own_pidfd(void)
+{
+    int fd = (int)syscall(SYS_pidfd_open, gettid(), PIDFD_THREAD);
+
+    return fd >= 0 ? fd : (int)syscall(SYS_pidfd_open, getpid(), 0);
+}
+
 bool process_start(const struct process_plan *plan, struct process *ret, struct error *err)
 {
     struct child c = {
@@ -288,8 +302,8 @@ bool process_start(const struct process_plan *plan, struct process *ret, struct 
         ok = null_fd >= 0 || error_set_errno(err, errno, "open /dev/null");
     }
     if (ok) {
-        server_fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-        ok = server_fd >= 0 || error_set_errno(err, errno, "open the server's own process");
+        server_fd = own_pidfd();
+        ok = server_fd >= 0 || error_set_errno(err, errno, "open the server's own thread");
     }
     c.root = geteuid() == 0;
     c.landlock_abi = landlock_abi();

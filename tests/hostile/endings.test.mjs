@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import {
   Target, alive, asUser, attacked, descendants, environment, eventually, home,
@@ -61,21 +62,17 @@ test('9: a daemon does not survive the server', async () => {
 });
 
 // Wherever the server is in its work when it dies: nothing survives it, and the next one sweeps.
-test('10: kill -9 of the server at any instant leaves nothing behind', async () => {
+// Kills a server when it has been asked for much, at `rounds` instants that are `apart` milliseconds apart.
+async function killedAtAnyInstant(rounds, apart, asked) {
   const dir = home();
-  for (let i = 0; i < 24; i++) {
+  for (let i = 0; i < rounds; i++) {
     const target = await Target.start({ dir });
     const servers = target.servers();
-    // The first instants are within the making of a computer, the later ones within runs.
     // Nobody waits for the answers.
-    const ask = (name, args) => target.raw.send({
-      id: `unanswered-${name}-${Math.random()}`, method: 'tools/call',
-      params: { name, arguments: args },
-    });
-    ask('computer_create', {});
-    ask('terminal_run', { command: 'setsid sleep 1000 & sleep 1000 & wait' });
-    ask('computer_create', {});
-    const deadline = process.hrtime.bigint() + BigInt(i) * 1500000n;
+    for (const [name, args] of asked) {
+      target.raw.send({ id: `unanswered-${name}-${Math.random()}`, method: 'tools/call', params: { name, arguments: args } });
+    }
+    const deadline = process.hrtime.bigint() + BigInt(Math.round(i * apart * 1e6));
     while (process.hrtime.bigint() < deadline) await new Promise((done) => setImmediate(done));
     const seen = descendants(target.pid);
     target.raw.child.kill('SIGKILL');
@@ -90,6 +87,23 @@ test('10: kill -9 of the server at any instant leaves nothing behind', async () 
     await next.finish({ keep: true });
   }
   fs.rmSync(dir, { recursive: true, force: true });
+}
+
+const create = ['computer_create', {}];
+const run = ['terminal_run', { command: 'setsid sleep 1000 & sleep 1000 & wait' }];
+
+// The first instants are within the making of a computer, the later ones within runs.
+test('10: kill -9 of the server at any instant leaves nothing behind', () =>
+  killedAtAnyInstant(24, 1.5, [create, run, create]));
+
+// Children get to run when their server has ended already.
+test('10: nor where processors are scarce and computers are made beside each other', async () => {
+  const busy = Array.from({ length: os.cpus().length + 1 }, () => spawn('/bin/sh', ['-c', 'while :; do :; done']));
+  try {
+    await killedAtAnyInstant(96, 0.3, [create, run, create]);
+  } finally {
+    for (const one of busy) one.kill('SIGKILL');
+  }
 });
 
 test('11: kill(-1) and every signal to process 1 end nothing but the own computer\'s programs', attacked(async (target) => {

@@ -20,9 +20,15 @@ export const SECRET = 'kept-from-every-computer-5e1f';
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'aios-hostile-'));
 fs.chmodSync(scratch, 0o755);
 process.on('exit', () => fs.rmSync(scratch, { recursive: true, force: true }));
-const program = path.join(scratch, 'aios');
-fs.copyFileSync(process.env.AIOS, program); // the user may have no right to pass through the build
-fs.chmodSync(program, 0o755);
+// The user may have no right to pass through the build.  There is a second part where it is two programs.
+const program = path.join(scratch, 'bin/aios');
+for (const part of ['bin/aios', 'lib/aios/aios']) {
+  const built = path.resolve(process.env.AIOS, '../..', part);
+  if (!fs.existsSync(built)) continue;
+  fs.mkdirSync(path.dirname(path.join(scratch, part)), { recursive: true });
+  fs.copyFileSync(built, path.join(scratch, part));
+  fs.chmodSync(path.join(scratch, part), 0o755);
+}
 const wrapper = path.join(scratch, 'server');
 const become = asUser && root
   ? `setpriv --reuid=${OWN_UID} --regid=${OWN_UID} --clear-groups -- ` : '';

@@ -16,6 +16,7 @@ import document  # noqa: E402
 import document_cells  # noqa: E402
 import document_edit  # noqa: E402
 import document_office  # noqa: E402
+import document_pages  # noqa: E402
 import document_text  # noqa: E402
 import document_zip  # noqa: E402
 
@@ -215,6 +216,176 @@ class Office(unittest.TestCase):
                     os.kill(child, signal.SIGKILL)
                     os.waitpid(child, 0)
             self.assertEqual(ended, (child, signal.SIGKILL))
+
+
+class Pages(unittest.TestCase):
+    """Some pages alone: what pdftotext reads then must be what it reads of them among all the others."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.cache, document.CACHE = document.CACHE, os.path.join(self.folder.name, "cache")
+        document.deadline = document.time.monotonic() + 300
+
+    def tearDown(self):
+        document.CACHE = self.cache
+        self.folder.cleanup()
+        if document.scratch:
+            document.clear()
+            document.scratch = None
+
+    def place(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def make(self, count, wide, name="a.pdf", change=lambda objects: None):
+        """A tree of nodes with `wide` children each; a page has its size and its font from a node above."""
+        objects, waiting, level = {1: "<< /Type /Catalog /Pages 2 0 R >>", 3: "<< /Type /Font /Subtype /Type1 /BaseFont "
+                                   "/Courier >>"}, [], []
+        for page in range(1, count + 1):
+            text = "BT /F1 12 Tf 40 700 Td (Page %d, of \\(many\\)) Tj ET" % page
+            objects[3 * page + 2] = "<< /Length %d >>\nstream\n%s\nendstream" % (len(text), text)
+            level.append((3 * page + 3, "/Type /Page /Contents %d 0 R" % (3 * page + 2), 1))
+        free = 3 * count + 10
+        while len(level) > wide:
+            waiting += level
+            level = [(free + n, level[n * wide:(n + 1) * wide], None) for n in range(-(-len(level) // wide))]
+            free += len(level)
+        waiting += level + [(2, level, None)]
+        parents = {kid[0]: name for name, kids, _ in waiting if not isinstance(kids, str) for kid in kids}
+
+        def leaves(kids):
+            return 1 if isinstance(kids, str) else sum(leaves(kid[1]) for kid in kids)
+        for name_, kids, _ in waiting:
+            inside = kids if isinstance(kids, str) else "/Count %d /Type /Pages %% a comment (\n/Kids [%s] /Note (a \\) in (one \\( more) of it)" \
+                % (leaves(kids), " ".join("%d 0 R" % kid[0] for kid in kids)) if name_ % 2 else \
+                "/Type /Pages /Kids [ %s ]/Count %d" % ("\n".join("%d 0 R" % kid[0] for kid in kids), leaves(kids))
+            if name_ == 2:
+                inside += " /MediaBox [0 0 612 792] /Resources << /Font << /F1 3 0 R >> >>"
+            else:
+                inside += " /Parent %d 0 R" % parents[name_]
+            objects[name_] = "<< %s >>" % inside
+        change(objects)
+        out, where = b"%PDF-1.5\n", {}
+        for number, value in sorted(objects.items()):
+            where[number] = len(out)
+            out += b"%d 0 obj\n%s\nendobj\n" % (number, value.encode("latin-1"))
+        start = len(out)
+        out += b"xref\n0 %d\n" % (max(objects) + 1)
+        for number in range(max(objects) + 1):
+            out += b"%010d 00000 n \n" % where[number] if number in where else b"0000000000 65535 f \n"
+        out += b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (max(objects) + 1, start)
+        with open(self.place(name), "wb") as f:
+            f.write(out)
+        return self.place(name)
+
+    def text(self, path, first, last):
+        return subprocess.run(["pdftotext", "-layout", "-f", str(first), "-l", str(last), path, "-"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
+    def same(self, path, spans, must=True):
+        for first, last in spans:
+            alone = document_pages.alone(path, first, last)
+            if must:
+                self.assertIsNotNone(alone, "%s %d-%d" % (path, first, last))
+            if alone:
+                self.assertEqual(self.text(alone, 1, last - first + 1), self.text(path, first, last),
+                                 "%s %d-%d" % (path, first, last))
+                self.assertEqual(self.text(alone, last - first + 2, last - first + 2), b"")
+
+    SPANS = [(201, 201), (205, 228), (299, 300), (250, 250), (300, 300)]
+
+    def test_of_flat_and_of_deep_trees(self):
+        for wide in (2, 7, 300):
+            path = self.make(300, wide)
+            self.assertIn(b"Page 250, of (many)", self.text(document_pages.alone(path, 250, 250), 1, 1))
+            self.same(path, self.SPANS)
+            os.unlink(path)
+
+    def test_of_files_whose_objects_are_packed_or_in_another_order(self):
+        plain = self.make(300, 11)
+        for n, options in enumerate((["--object-streams=generate"], ["--linearize"], ["--qdf"],
+                                     ["--linearize", "--object-streams=generate"])):
+            path = self.place("b%d.pdf" % n)
+            subprocess.run(["qpdf", *options, plain, path], check=True)
+            self.same(path, self.SPANS)
+
+    def test_of_a_file_that_was_changed_behind_its_end(self):
+        path = self.make(300, 7)
+        tree = document_pages.known(path)
+        with open(path, "r+b") as f:  # pages 3 to 290 are all that is left
+            length = f.seek(0, 2)
+            f.write(document_pages.update(tree, 3, 290, length))
+        self.assertIn(b"Page 252,", self.text(document_pages.alone(path, 250, 250), 1, 1))
+        self.same(path, [(201, 202), (288, 288)])
+
+    def test_what_is_early_long_or_not_there_is_left_alone(self):
+        path = self.make(300, 7)
+        self.assertIsNone(document_pages.alone(path, 200, 201))
+        self.assertIsNone(document_pages.alone(path, 300, 301))
+        most, document_pages.COPIED_MAX = document_pages.COPIED_MAX, 1000
+        self.assertIsNone(document_pages.alone(path, 250, 250))
+        document_pages.COPIED_MAX = most
+        self.assertIsNotNone(document_pages.alone(path, 250, 250))
+
+    def test_odd_files_are_left_alone(self):
+        def kid(name, value):
+            return lambda objects: objects.update({name: value})
+        path = self.make(300, 300)
+        with open(path, "rb") as f:
+            whole = f.read()
+        odd = {
+            "junk": b"\n" + whole, "cut": whole[:-400], "moved": whole.replace(b"\n3 0 obj", b"\n3  0 obj", 1),
+            "encrypted": whole.replace(b"/Root 1", b"/Encrypt 3 0 R /Root 1"),
+            "hybrid": whole.replace(b"/Root 1", b"/XRefStm 9 /Root 1"), "empty": b"%PDF-1.4\n",
+        }
+        for name, data in odd.items():
+            with open(self.place(name), "wb") as f:
+                f.write(data)
+            self.assertIsNone(document_pages.alone(self.place(name), 250, 250), name)
+        for name, change in {
+            "cycle": kid(903, "<< /Type /Pages /Kids [2 0 R] /Count 1 >>"), "no page": kid(903, "(a string)"),
+            "no reference": kid(2, "<< /Type /Pages /Kids [6 0 R (x)] /Count 2 >>"),
+            "no number": kid(2, "<< /Type /Pages /Kids [6 0 R] /Count /Two >>"),
+            "nothing": kid(2, "<< /Type /Pages >>"), "no end": kid(2, "<< /Type /Pages (("),
+        }.items():
+            self.assertIsNone(document_pages.alone(self.make(300, 300, name, change), 250, 250), name)
+
+    def test_what_is_no_page_is_seen_at_once(self):
+        for inside in ("[1 2 [3 (4)] 5]", "<< /B [1 0 R 2 0 R] /C << /D true >> >>", "/B", "1 0 R", "11111", "[ ]", "<414243>"):
+            text = b"<< /Type /Page %s >>" % (b"/A %s\n" % inside.encode() * 2000)[:60_000].rsplit(b"\n", 1)[0]
+            start = time.monotonic()
+            self.assertTrue(document_pages.PAGE.fullmatch(text))
+            for end in (b">", b" (", b" 1", b"]"):
+                self.assertIsNone(document_pages.PAGE.fullmatch(text[:-2] + end))
+                self.assertIsNone(document_pages.PAGE.fullmatch(text + end))
+            self.assertLess(time.monotonic() - start, 20, inside)
+
+    def test_work_without_end_is_given_up(self):
+        path = self.make(300, 300, "c.pdf", lambda objects: objects.update(
+            {2: "<< /Type /Pages /Kids [%s] /Count 199999 >>" % ("6 0 R " * 199_999), 6: "<< /Type /Page /Name /a#20b /Text (%s) >>" % ("[" * 60_000)}))
+        start = time.monotonic()
+        self.assertIsNone(document_pages.alone(path, 250, 250))
+        self.assertLess(time.monotonic() - start, 60)
+
+    def test_a_damaged_file_is_read_as_it_is_without_this(self):
+        import random
+        chance = random.Random(7)
+        plain, packed, files = self.make(300, 7), self.place("p.pdf"), []
+        subprocess.run(["qpdf", "--object-streams=generate", plain, packed], check=True)
+        for path in (plain, packed):
+            with open(path, "rb") as f:
+                files += [f.read()] * 60
+        alone = 0
+        for data in files:
+            data = bytearray(data)
+            for _ in range(3):
+                data[chance.randrange(len(data))] = chance.choice(b"0123456789 R/<>[]()%\n\0x")
+            path = self.place("d%d.pdf" % chance.randrange(1 << 40))
+            with open(path, "wb") as f:
+                f.write(data)
+            self.same(path, [(250, 251)], must=False)
+            alone += document_pages.alone(path, 250, 251) is not None
+            os.unlink(path)
+        self.assertGreater(alone, 10)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import re
 
 import document
+import document_pages
 from document import SHOWN, Answer, Fault, folder, have, quote, run, spans
 from document_read import markdown_table
 
@@ -56,11 +57,20 @@ class Pdf:
 
     def range_text(self, first, last):
         """Texts of the pages, in order."""
-        text = run(["pdftotext", "-layout", "-enc", "UTF-8", "-f", str(first), "-l", str(last), self.path, "-"],
-                   self.path).decode("utf-8", "replace")
+        alone = document_pages.alone(self.path, first, last)
+        try:
+            text = self.text(alone, 1, last - first + 1) if alone else self.text(self.path, first, last)
+        except Fault:
+            if not alone:
+                raise
+            text = self.text(self.path, first, last)
         pages = text.split("\f")
         pages += [""] * (last - first + 1 - len(pages))
         return [p.rstrip() for p in pages[:last - first + 1]]
+
+    def text(self, path, first, last):
+        return run(["pdftotext", "-layout", "-enc", "UTF-8", "-f", str(first), "-l", str(last), path, "-"],
+                   self.path).decode("utf-8", "replace")
 
     def scanned(self, first, last):
         """Pages of the range that show an image."""

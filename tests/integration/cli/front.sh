@@ -50,6 +50,14 @@ rm "$AIOS_HOME/config/config.json"
 expect 0 "$AIOS" run -- $get
 out_is 403
 
+# Installed, it is the same, with nothing of where it was built.
+expect 0 cmake --install "$(dirname "$AIOS")/.." --prefix "$place/installed"
+chmod 755 "$place/installed"
+expect 0 "$place/installed/bin/aios" run -- echo installed
+out_is installed
+expect 0 "$place/installed/bin/aios" call computer_list
+[ -e "$place/installed/share/aios/images/desktop/packages" ] || fail "no recipes are installed"
+
 # Half of it alone says what is missing.
 half="$(dirname "$AIOS")/../lib/aios/aios"
 if [ -e "$half" ]; then

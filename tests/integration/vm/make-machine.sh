@@ -19,7 +19,7 @@ mkdir -p "$folder"/{early/{bin,dev,modules,proc,root},disk}
 # ---- the disk ----
 
 disk=$folder/disk
-mkdir -p "$disk"/{dev,etc,home/user,mnt,opt/aios,opt/busybox,opt/tests,proc,root,run,sys,test,tmp}
+mkdir -p "$disk"/{dev,etc,home/user,mnt,opt/aios/{bin,lib/aios},opt/busybox,opt/tests,proc,root,run,sys,test,tmp}
 mkdir -p "$disk"/usr/{bin,sbin,lib,lib64,local/bin,share/doc/sample}
 for name in bin sbin lib lib64; do
   ln -s "usr/$name" "$disk/$name"
@@ -29,7 +29,7 @@ done
 with_libraries() { # source target
   cp -L "$1" "$disk$2"
   chmod 755 "$disk$2"
-  { ldd "$1" 2>/dev/null || :; } | grep -oE '/[^ ]+' | while read -r library; do
+  { ldd "$1" 2>/dev/null | grep -oE '/[^ ]+' || :; } | while read -r library; do
     [ ! -e "$disk$library" ] || continue
     mkdir -p "$disk$(dirname "$library")"
     cp -L "$library" "$disk$library"
@@ -39,7 +39,9 @@ for program in "${programs[@]}"; do
   with_libraries "$(type -P "$program")" "/usr/bin/$program"
 done
 ln -s dash "$disk/usr/bin/sh"
-with_libraries "$aios" /opt/aios/aios
+with_libraries "$aios" /opt/aios/bin/aios
+whole=$(dirname "$aios")/../lib/aios/aios
+[ ! -e "$whole" ] || with_libraries "$whole" /opt/aios/lib/aios/aios
 for test in "$@"; do
   with_libraries "$test" "/opt/tests/$(basename "$test")"
 done

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The machine's init: control groups of version 2 alone, an ordinary user, then every suite.
-export PATH=/opt/aios:/usr/local/bin:/usr/bin:/usr/sbin
+export PATH=/opt/aios/bin:/usr/local/bin:/usr/bin:/usr/sbin
 b=/opt/busybox/busybox
 mount -t sysfs sys /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
