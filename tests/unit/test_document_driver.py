@@ -349,6 +349,12 @@ class Pages(unittest.TestCase):
         }.items():
             self.assertIsNone(document_pages.alone(self.make(300, 300, name, change), 250, 250), name)
 
+    def test_a_table_predicted_from_the_row_above(self):
+        self.assertEqual(document_pages.unpredicted(b"\2\1\2" b"\2\1\xff" b"\2\0\1", 2), b"\1\2\2\1\2\2")
+        for rows in (b"\2\1\2\0\1\1", b"\2\1\2\1\1\1", b"\2\1\2\2\1"):
+            with self.assertRaises(document_pages.Odd):
+                document_pages.unpredicted(rows, 2)
+
     def test_what_is_no_page_is_seen_at_once(self):
         for inside in ("[1 2 [3 (4)] 5]", "<< /B [1 0 R 2 0 R] /C << /D true >> >>", "/B", "1 0 R", "11111", "[ ]", "<414243>"):
             text = b"<< /Type /Page %s >>" % (b"/A %s\n" % inside.encode() * 2000)[:60_000].rsplit(b"\n", 1)[0]

@@ -46,9 +46,9 @@ int main(int argc, char **argv)
     return cli_run(argc - 1, argv + 1);
 }
 
-/* ---- what libuv names, so that the linker takes nothing of the C library that asks modules ----
- */
+/* ---- libuv's ---- */
 
+/* It names these, and the C library's would ask modules. */
 int getaddrinfo(const char *restrict name, const char *restrict service,
                 const struct addrinfo *restrict hints, struct addrinfo **restrict ret)
 {

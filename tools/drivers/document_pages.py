@@ -164,7 +164,7 @@ def unpacked(reader, found, end, length):
 def unpredicted(rows, width):
     """Without PNG's prediction from the row above, which is the one that writers of these tables use."""
     step = width + 1
-    if len(rows) % step or any(rows[::step].translate(None, b"\2")):
+    if len(rows) % step or rows[::step].translate(None, b"\2"):
         raise Odd("another prediction")
     out = bytearray(len(rows) // step * width)
     for column in range(width):
