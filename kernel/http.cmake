@@ -12,7 +12,7 @@ function(aios_plugin name)
   target_link_libraries(${target} PRIVATE aios_flags ${M_PRIVATE})
   set_target_properties(${target} PROPERTIES OUTPUT_NAME aios-${name} PREFIX "" SUFFIX .so
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/aios)
-  install(TARGETS ${target} LIBRARY DESTINATION lib/aios)
+  install(TARGETS ${target} LIBRARY DESTINATION lib/aios COMPONENT aios)
 endfunction()
 
 aios_plugin(http SOURCES http_module.c PRIVATE PkgConfig::CURL)

@@ -51,7 +51,7 @@ expect 0 "$AIOS" run -- $get
 out_is 403
 
 # Installed, it is the same, with nothing of where it was built.
-expect 0 cmake --install "$(dirname "$AIOS")/.." --prefix "$place/installed"
+expect 0 cmake --install "$(dirname "$AIOS")/.." --component aios --prefix "$place/installed"
 chmod 755 "$place/installed"
 expect 0 "$place/installed/bin/aios" run -- echo installed
 out_is installed
