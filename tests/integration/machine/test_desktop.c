@@ -234,6 +234,21 @@ static void click(uint32_t x, uint32_t y)
     assert_ok(vm_display_input(vm, events, ARRAY_LEN(events), &w, &err), err);
 }
 
+/* A field that had the focus before it was clicked keeps what is in it. */
+static void select_all(void)
+{
+    const struct display_event events[] = {
+        { .kind = DISPLAY_KEY, .key = KEY_LEFTCTRL, .down = true },
+        { .kind = DISPLAY_KEY, .key = KEY_A, .down = true },
+        { .kind = DISPLAY_KEY, .key = KEY_A },
+        { .kind = DISPLAY_KEY, .key = KEY_LEFTCTRL },
+    };
+    struct wait w = patience();
+    struct error err = ERROR_INIT;
+
+    assert_ok(vm_display_input(vm, events, ARRAY_LEN(events), &w, &err), err);
+}
+
 static uint16_t key_of(char c, bool *ret_shift)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
@@ -379,6 +394,7 @@ static void the_browser_opens_a_page(void **state)
         fail_msg("no place for an address in %s", text);
     free(text);
     click(x + width / 2, y + height / 2);
+    select_all();
     type("file:///tmp/page.html\n");
     await_window("Read by the window list - Chromium");
     text = hear(tree);
