@@ -291,6 +291,11 @@ class Pages(unittest.TestCase):
                                  "%s %d-%d" % (path, first, last))
                 self.assertEqual(self.text(alone, last - first + 2, last - first + 2), b"")
 
+    def odd(self, path, why=""):
+        with self.assertRaisesRegex(document_pages.Odd, why, msg=path):
+            document_pages.walk(path)
+        self.assertIsNone(document_pages.alone(path, 250, 250), path)
+
     SPANS = [(201, 201), (205, 228), (299, 300), (250, 250), (300, 300)]
 
     def test_of_flat_and_of_deep_trees(self):
@@ -340,14 +345,14 @@ class Pages(unittest.TestCase):
         for name, data in odd.items():
             with open(self.place(name), "wb") as f:
                 f.write(data)
-            self.assertIsNone(document_pages.alone(self.place(name), 250, 250), name)
+            self.odd(self.place(name))
         for name, change in {
             "cycle": kid(903, "<< /Type /Pages /Kids [2 0 R] /Count 1 >>"), "no page": kid(903, "(a string)"),
             "no reference": kid(2, "<< /Type /Pages /Kids [6 0 R (x)] /Count 2 >>"),
             "no number": kid(2, "<< /Type /Pages /Kids [6 0 R] /Count /Two >>"),
             "nothing": kid(2, "<< /Type /Pages >>"), "no end": kid(2, "<< /Type /Pages (("),
         }.items():
-            self.assertIsNone(document_pages.alone(self.make(300, 300, name, change), 250, 250), name)
+            self.odd(self.make(300, 300, name, change), "two places" if name == "cycle" else "")
 
     def test_a_table_predicted_from_the_row_above(self):
         self.assertEqual(document_pages.unpredicted(b"\2\1\2" b"\2\1\xff" b"\2\0\1", 2), b"\1\2\2\1\2\2")
@@ -369,8 +374,25 @@ class Pages(unittest.TestCase):
         path = self.make(300, 300, "c.pdf", lambda objects: objects.update(
             {2: "<< /Type /Pages /Kids [%s] /Count 199999 >>" % ("6 0 R " * 199_999), 6: "<< /Type /Page /Name /a#20b /Text (%s) >>" % ("[" * 60_000)}))
         start = time.monotonic()
-        self.assertIsNone(document_pages.alone(path, 250, 250))
+        self.odd(path, "too much work")
         self.assertLess(time.monotonic() - start, 60)
+
+    def test_what_would_be_too_much_to_unpack_is_left_alone(self):
+        path = self.place("p.pdf")
+        subprocess.run(["qpdf", "--object-streams=generate", self.make(300, 7), path], check=True)
+        most, room = document_pages.UNPACKED_MAX, 0
+        try:
+            while room < 1 << 20:
+                document_pages.UNPACKED_MAX = room
+                try:
+                    document_pages.walk(path)
+                    break
+                except document_pages.Odd as odd:
+                    self.assertRegex(str(odd), "too much to unpack|too long")
+                room = room * 2 or 1
+            self.assertIn(room, range(1 << 10, 1 << 20))
+        finally:
+            document_pages.UNPACKED_MAX = most
 
     def test_a_damaged_file_is_read_as_it_is_without_this(self):
         import random

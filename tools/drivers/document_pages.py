@@ -150,6 +150,8 @@ def unpacked(reader, found, end, length):
         return packed
     if data[slice(*found[b"/Filter"])].strip(b"[] ") != b"/FlateDecode":
         raise Odd("another filter")
+    if reader.room <= 0:  # which would be no limit
+        raise Odd("too much to unpack")
     inflate = zlib.decompressobj()
     try:
         out = inflate.decompress(packed, reader.room)
@@ -350,6 +352,7 @@ def cut(reader, wanted):
     kids, count = found.get(b"/Kids"), found.get(b"/Count")
     if not kids or not count:
         raise Odd("a node without pages")
+    number(data, count)
     kids_data, kids_span = data, kids
     if REFERENCE.fullmatch(data, *kids):
         kids_data, start, _ = reader.find(reference(data, kids))
@@ -399,7 +402,7 @@ def known(path):
     def make():
         try:
             return json.dumps(walk(path), separators=(",", ":")).encode()
-        except (Odd, ValueError, OSError, RecursionError):
+        except (Odd, ValueError, OSError, RecursionError, MemoryError):
             return b"null"
     return json.loads(document.cached(path, "pages", make))
 

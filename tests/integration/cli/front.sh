@@ -18,24 +18,18 @@ out_has "aios "
 
 # A name of this machine that is resolved by modules of a shared C library is found: allowed by an
 # option and by the configuration, and nothing is asked of it without.
+mkfifo "$place/port"
 python3 - "$place/port" 2>/dev/null <<'PYTHON' &
-import http.server, os, sys
+import http.server, sys
 server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
 server.timeout = 60
-open(sys.argv[1] + ".part", "w").write(str(server.server_port))
-os.rename(sys.argv[1] + ".part", sys.argv[1])
+print(server.server_port, file=open(sys.argv[1], "w"))
 for _ in range(2):
     server.handle_request()
 PYTHON
 served=$!
 trap 'kill $served 2>/dev/null || :; rm -rf "$place"' EXIT
-tries=0
-while [ ! -e "$place/port" ]; do
-    tries=$((tries + 1))
-    [ $tries -le 600 ] || fail "the server did not start"
-    sleep 0.1
-done
-port=$(cat "$place/port")
+port=$(timeout 60 head -n 1 "$place/port") || fail "the server did not start"
 get="curl -sS -m 20 --noproxy none -o /dev/null -w %{http_code} http://localhost:$port/"
 # shellcheck disable=SC2086 # words of a command
 expect 0 "$AIOS" run --allow "localhost:$port" --allow "127.0.0.1:$port" -- $get
